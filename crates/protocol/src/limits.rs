@@ -1,0 +1,115 @@
+//! Every cap and every lifetime of its own that the server has, each with the reason for its
+//! value, and the pure limiters that hold abuse down.
+//!
+//! Lifetimes of tokens and sessions are the operator's (`[sessions]` in the configuration); the
+//! numbers here are not. Times are milliseconds, sizes bytes unless the name says characters.
+//! The limiters are plain data changed through `&mut self`: the server owns the locks, decides
+//! what to ask them about, and asks nothing while `[rate_limits] enabled = false`.
+
+mod backoff;
+mod keyed;
+mod rate;
+
+pub use backoff::AccountBackoff;
+pub use keyed::{AddressKey, Fading, Keyed, KeyedBackoff, KeyedLimiter};
+pub use rate::{LeakyBucket, RateLimit, RetryAfterMs};
+
+use crate::UnixMs;
+
+const SECOND_MS: UnixMs = 1_000;
+const MINUTE_MS: UnixMs = 60 * SECOND_MS;
+const HOUR_MS: UnixMs = 60 * MINUTE_MS;
+const DAY_MS: UnixMs = 24 * HOUR_MS;
+
+// ---- one request ----
+
+/// Largest request body. The largest honest one, `delete_devices` with a thousand names, is a
+/// third of it; Matrix caps whole events at the same 64 KiB.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest request line and headers together: twice the 8 KiB that nginx and Apache let through,
+/// so a request that passed a common proxy never dies here.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields in a request; browsers behind two proxies send about forty.
+pub const HEADERS_MAX: usize = 100;
+/// Longest wait for a complete header. A phone on a bad link needs a few seconds; a slow-header
+/// attack wants minutes.
+pub const HEADER_READ_MS_MAX: UnixMs = 10 * SECOND_MS;
+/// Longest time for a whole request, body and answer included: as long as common clients wait.
+pub const REQUEST_MS_MAX: UnixMs = 30 * SECOND_MS;
+/// Longest silence on a kept connection. Longer than the 60 s that nginx keeps an upstream
+/// connection, so the proxy closes first and never sends into a closed one.
+pub const IDLE_CONNECTION_MS_MAX: UnixMs = 75 * SECOND_MS;
+/// Most open connections: room for 10,000 idle clients, which together may cost 100 MiB.
+pub const CONNECTIONS_MAX: usize = 10_240;
+/// Longest wait for requests under way when asked to stop: the whole-request time, so that none
+/// is cut that could still have finished.
+pub const DRAIN_MS_MAX: UnixMs = REQUEST_MS_MAX;
+
+// ---- one value ----
+
+/// Longest device display name, in characters; longer ones are cut. A line of a device list.
+pub const DISPLAY_NAME_CHARS_MAX: usize = 256;
+/// Longest part of a `User-Agent` kept, in bytes, cut at a character: browsers stay under 200.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
+/// Most devices in one `delete_devices`: one storage batch that delays no other writer.
+pub const DELETE_DEVICES_MAX: usize = 1_000;
+
+/// Fewest characters of a new password (NIST SP 800-63B, revision 3, §5.1.1.2).
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Most characters of a password: far beyond any passphrase, small enough to hash without effort.
+pub const PASSWORD_CHARS_MAX: usize = 512;
+/// Most bytes of a password before normalising, so that the work is bounded: 512 characters take
+/// at most 12 bytes each when fully decomposed, rounded up.
+pub const PASSWORD_BYTES_MAX: usize = 8 * 1024;
+
+// ---- waiting lines and background work ----
+
+/// Password verifications that may wait for a worker. Argon2id takes some 30 ms, so on one worker
+/// the last in line waits 2 s: longer lines only serve people who have gone.
+pub const PASSWORD_QUEUE_MAX: usize = 64;
+/// Longest wait in that line before the answer is 429.
+pub const PASSWORD_WAIT_MS_MAX: UnixMs = 2 * SECOND_MS;
+/// How often a lost race is run again (load, ask, commit) before the answer is 503.
+pub const CONFLICT_ATTEMPTS_MAX: u32 = 3;
+/// Ended sessions keep their row and reason this long, so that a device coming back from a
+/// drawer is told the truth about its old tokens.
+pub const ENDED_ROW_LIFETIME_MS: UnixMs = 30 * DAY_MS;
+/// Rows that one step of upkeep touches: a few milliseconds of the one SQLite writer.
+pub const UPKEEP_ROWS_MAX: usize = 500;
+/// Pause between rounds of upkeep: expired seals are erased within a minute.
+pub const UPKEEP_INTERVAL_MS: UnixMs = 30 * SECOND_MS;
+
+// ---- user-interactive authentication ----
+
+/// Life of an authentication session: time to find a registration token or a password, short
+/// enough that a walked-away-from screen authorises nothing.
+pub const AUTH_SESSION_LIFETIME_MS: UnixMs = 10 * MINUTE_MS;
+
+// ---- rates, the defaults of `[rate_limits]` ----
+
+/// Sign-in attempts per address: ten at once for a household behind one address, then one in six
+/// seconds, which makes a guessed password a matter of years.
+pub const LOGIN_RATE: RateLimit = RateLimit::one_in_ms(6 * SECOND_MS, 10);
+/// Registrations per address: a family of three, then one in twenty minutes.
+pub const REGISTRATION_RATE: RateLimit = RateLimit::one_in_ms(20 * MINUTE_MS, 3);
+/// Genuine refreshes per session, and refused refresh tokens per address: so wide that only a
+/// runaway loop meets it.
+pub const REFRESH_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 2, 120);
+/// Questions per address that reveal whether a name or a registration token exists: as fast as a
+/// person types a name, too slow to walk through a dictionary.
+pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
+
+/// Failures per account that cost nothing: ten, for a person who goes through their passwords.
+pub const ACCOUNT_FAILURES_FREE: u32 = 10;
+/// The first delay after those; it doubles with each failure.
+pub const ACCOUNT_DELAY_MS_MIN: UnixMs = SECOND_MS;
+/// The longest delay. Four guesses an hour are hopeless for the guesser, and a quarter of an hour
+/// is bearable for the owner: an account is never locked by failures.
+pub const ACCOUNT_DELAY_MS_MAX: UnixMs = 15 * MINUTE_MS;
+/// One failure is forgotten in this time. Equal to the longest delay, so patience gains a guesser
+/// nothing over the long run, and a whole evening of failures is forgotten by morning.
+pub const ACCOUNT_FORGET_MS: UnixMs = ACCOUNT_DELAY_MS_MAX;
+
+/// Keys that one limiter remembers: 3 MiB where addresses are the keys, 20 MiB at worst where
+/// user names are. Past it the least loaded keys are forgotten first.
+pub const LIMITER_KEYS_MAX: usize = 65_536;

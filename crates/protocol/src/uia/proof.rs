@@ -1,0 +1,74 @@
+//! What a completed stage established, and how that is stored.
+
+use super::Stage;
+use crate::ids::UserKey;
+
+/// A completed stage: what was established, never the secret that established it (I21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// The password of this user was given.
+    Password {
+        user: UserKey,
+    },
+    Dummy,
+    /// A registration token that could be used then. Completion must count the use, and may find
+    /// that it cannot any more: [`super::Failure::RegistrationToken`].
+    RegistrationToken {
+        token_hash: [u8; 32],
+    },
+}
+
+impl Proof {
+    /// The stage this completes.
+    #[must_use]
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Password { .. } => Stage::Password,
+            Self::Dummy => Stage::Dummy,
+            Self::RegistrationToken { .. } => Stage::RegistrationToken,
+        }
+    }
+
+    /// Writes proofs for storage: one a line, the stage's type, then its value if it has one.
+    #[must_use]
+    pub fn to_text(proofs: &[Self]) -> String {
+        let line = |proof: &Self| {
+            let stage = proof.stage().as_str();
+            match proof {
+                Self::Password { user } => format!("{stage} {}\n", user.0),
+                Self::Dummy => format!("{stage}\n"),
+                Self::RegistrationToken { token_hash } => {
+                    format!("{stage} {}\n", data_encoding::HEXLOWER.encode(token_hash))
+                }
+            }
+        };
+        proofs.iter().map(line).collect()
+    }
+
+    /// Reads what [`Proof::to_text`] wrote; `None` if any line is something else.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Vec<Self>> {
+        text.lines()
+            .map(|line| {
+                let (stage, value) = line
+                    .split_once(' ')
+                    .map_or((line, None), |(stage, value)| (stage, Some(value)));
+                match (Stage::parse(stage)?, value) {
+                    (Stage::Password, Some(user)) => Some(Self::Password {
+                        user: UserKey(user.parse().ok()?),
+                    }),
+                    (Stage::Dummy, None) => Some(Self::Dummy),
+                    (Stage::RegistrationToken, Some(hash)) => {
+                        let token_hash = data_encoding::HEXLOWER
+                            .decode(hash.as_bytes())
+                            .ok()?
+                            .try_into()
+                            .ok()?;
+                        Some(Self::RegistrationToken { token_hash })
+                    }
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,171 @@
+//! Devices: Client-Server API, "Device management".
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use ligand_protocol::ids::DeviceId;
+use ligand_protocol::limits::{DELETE_DEVICES_MAX, DISPLAY_NAME_CHARS_MAX};
+use ligand_protocol::session::EndReason;
+use ligand_protocol::uia::{Flows, Operation, Stage};
+use ligand_storage::audit::AuditEvent;
+use ligand_storage::devices::Device;
+use ligand_storage::live::LiveSession;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::uia;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::extract::{Authenticated, Caller, Object, OptionalObject};
+use crate::middleware::RequestId;
+
+/// A device on the wire.
+#[derive(Serialize)]
+pub struct DeviceBody {
+    device_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_ts: Option<i64>,
+}
+
+impl From<Device> for DeviceBody {
+    fn from(device: Device) -> Self {
+        Self {
+            device_id: device.device_id,
+            display_name: device.display_name,
+            last_seen_ip: device.last_seen_ip,
+            last_seen_ts: device.last_seen,
+        }
+    }
+}
+
+/// `GET /devices`.
+pub async fn list(State(app): State<App>, Authenticated(session): Authenticated) -> Result<Json<Value>, ApiError> {
+    let devices = app.store.devices_of(session.user.key).await?;
+    let devices: Vec<DeviceBody> = devices.into_iter().map(Into::into).collect();
+    Ok(Json(json!({"devices": devices})))
+}
+
+/// `GET /devices/{deviceId}`.
+pub async fn get(
+    State(app): State<App>,
+    Authenticated(session): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<DeviceBody>, ApiError> {
+    let id = DeviceId::parse(&id).map_err(|_| no_such_device())?;
+    let device = app.store.find_device(session.user.key, &id).await?;
+    device.map(|device| Json(device.into())).ok_or_else(no_such_device)
+}
+
+/// `PUT /devices/{deviceId}`: renames.
+pub async fn put(
+    State(app): State<App>,
+    Authenticated(session): Authenticated,
+    Path(id): Path<String>,
+    body: Object,
+) -> Result<Json<Value>, ApiError> {
+    let id = DeviceId::parse(&id).map_err(|_| no_such_device())?;
+    let user = session.user.key;
+    let known = match body.text("display_name")?.map(display_name).transpose()? {
+        Some(name) => app.store.rename_device(user, &id, Some(&name)).await?,
+        // Not given: the name is unchanged, but the device must exist.
+        None => app.store.find_device(user, &id).await?.is_some(),
+    };
+    if known { Ok(Json(json!({}))) } else { Err(no_such_device()) }
+}
+
+/// `DELETE /devices/{deviceId}`. A device that is gone already is no error.
+pub async fn delete(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Authenticated(session): Authenticated,
+    Path(id): Path<String>,
+    caller: Caller,
+    OptionalObject(body): OptionalObject,
+) -> Result<Json<Value>, ApiError> {
+    let devices = DeviceId::parse(&id).map_or_else(|_| Vec::new(), |id| vec![id]);
+    let protected = protected(&app, Operation::DeleteDevice, &session, &body, Some(&id), &caller, request_id)?;
+    forget(&protected, &session, &devices).await
+}
+
+/// `POST /delete_devices`.
+pub async fn delete_several(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Authenticated(session): Authenticated,
+    caller: Caller,
+    body: Object,
+) -> Result<Json<Value>, ApiError> {
+    let devices = match body.0.get("devices") {
+        Some(Value::Array(devices)) if devices.len() <= DELETE_DEVICES_MAX => devices,
+        Some(Value::Array(_)) => {
+            return Err(ApiError::invalid_param(format!("devices may name {DELETE_DEVICES_MAX} at most.")));
+        }
+        Some(_) => return Err(ApiError::invalid_param("devices must be a list.")),
+        None => return Err(ApiError::missing_param("devices")),
+    };
+    let text = |device: &Value| device.as_str().map(ToOwned::to_owned);
+    let devices: Option<Vec<String>> = devices.iter().map(text).collect();
+    let devices = devices.ok_or_else(|| ApiError::invalid_param("devices must be a list of strings."))?;
+    let mut devices: Vec<DeviceId> = devices.iter().filter_map(|id| DeviceId::parse(id).ok()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let protected = protected(&app, Operation::DeleteDevices, &session, &body, None, &caller, request_id)?;
+    forget(&protected, &session, &devices).await
+}
+
+#[allow(clippy::too_many_arguments)]
+fn protected<'a>(
+    app: &'a App,
+    operation: Operation,
+    session: &'a LiveSession,
+    body: &'a Object,
+    path: Option<&'a str>,
+    caller: &'a Caller,
+    request_id: RequestId,
+) -> Result<uia::Protected<'a>, ApiError> {
+    super::legacy_only(session)?;
+    let user = Some((session.user.key, &*session.user.localpart));
+    Ok(uia::Protected { app, flows: Flows::one(Stage::Password), operation, user, body, path, caller, request_id })
+}
+
+async fn forget(
+    protected: &uia::Protected<'_>,
+    session: &LiveSession,
+    devices: &[DeviceId],
+) -> Result<Json<Value>, ApiError> {
+    let passed = protected.require().await?;
+    let app = protected.app;
+    let now = app.clock.now();
+    let event = AuditEvent {
+        actor: Some(session.user.localpart.to_string()),
+        user: Some(session.user.key),
+        session: Some(session.id),
+        detail: Some(format!("{} devices", devices.len())),
+        ..protected.caller.event(EndReason::DeviceDeleted.as_str(), now)
+    };
+    if !app.store.delete_devices(session.user.key, devices, passed.close, &event).await? {
+        return Err(protected.begin_again(&protected.request(), now).await?);
+    }
+    app.metrics.ended(EndReason::DeviceDeleted);
+    Ok(Json(json!({})))
+}
+
+/// A display name within bounds.
+///
+/// # Errors
+/// 400 when it is too long.
+pub(super) fn display_name(text: &str) -> Result<String, ApiError> {
+    if text.chars().count() > DISPLAY_NAME_CHARS_MAX {
+        return Err(ApiError::invalid_param(format!(
+            "A device's name may have {DISPLAY_NAME_CHARS_MAX} characters at most."
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn no_such_device() -> ApiError {
+    ApiError::not_found("There is no such device.")
+}

@@ -1,0 +1,290 @@
+//! User-interactive authentication on the wire: the 401 with flows, the `auth` member, the checks
+//! of the stages. Which stage is due and what a try leads to, `ligand_protocol::uia` decides.
+
+use axum::http::StatusCode;
+use data_encoding::BASE64URL_NOPAD;
+use ligand_protocol::UnixMs;
+use ligand_protocol::ids::UserKey;
+use ligand_protocol::registration::{RegistrationToken, RegistrationTokenState};
+use ligand_protocol::uia::{
+    Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UiaSession, request_hash,
+};
+use ligand_protocol::NEVER;
+use ligand_storage::uia::UiaRow;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::login::{self, is_wrong_password};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::extract::{Caller, Object};
+use crate::middleware::RequestId;
+
+/// A request that asks for proofs.
+pub struct Protected<'a> {
+    pub app: &'a App,
+    pub flows: Flows,
+    pub operation: Operation,
+    /// The owner of the access token; none at registration.
+    pub user: Option<(UserKey, &'a str)>,
+    pub body: &'a Object,
+    /// What the path names, such as the device in `DELETE /devices/{deviceId}`.
+    pub path: Option<&'a str>,
+    pub caller: &'a Caller,
+    pub request_id: RequestId,
+}
+
+/// All stages are done: carry the request out, and with it, in one commit, close the session.
+pub struct Passed {
+    /// The stored session and the revision it must still have; none if it was never stored.
+    pub close: Option<([u8; 32], i64)>,
+    pub session: UiaSession,
+    name: Option<String>,
+}
+
+/// An authentication session as the client knows it.
+struct Named {
+    name: String,
+    session: UiaSession,
+    stored: bool,
+}
+
+impl Protected<'_> {
+    /// Lets a request pass that has proved enough.
+    ///
+    /// # Errors
+    /// 401 with flows; 403 for another request's session; what the checks say.
+    pub async fn require(&self) -> Result<Passed, ApiError> {
+        let now = self.app.clock.now();
+        let request = self.request();
+        let Some(auth) = self.body.object("auth")? else {
+            self.app.limiters.lookup(self.caller.address, now)?;
+            let opened = self.open(&request, now).await?;
+            return Err(self.challenge(&opened, None, false));
+        };
+        let named = match auth.text("session")? {
+            Some(name) => match self.find(name).await? {
+                Some(named) => named,
+                None => return Err(self.begin_again(&request, now).await?),
+            },
+            // Some clients send the first stage at once: open a session and judge it.
+            None => Named { name: self.new_name()?, session: UiaSession::open(&request, now), stored: false },
+        };
+        match named.session.attempt(&self.flows, &request, auth.text("type")?, now) {
+            Attempt::Complete(advance) => Ok(Passed::new(named, advance)),
+            Attempt::Continue => {
+                self.keep(&named).await?;
+                Err(self.challenge(&named, None, true))
+            }
+            Attempt::Refused(Refusal::Gone) => Err(self.begin_again(&request, now).await?),
+            Attempt::Refused(refusal @ Refusal::NotYours) => {
+                Err(ApiError::new(StatusCode::FORBIDDEN, refusal.errcode(), refusal.to_string()))
+            }
+            Attempt::Refused(refusal @ Refusal::OutOfOrder) => {
+                self.keep(&named).await?;
+                Err(self.challenge(&named, Some((refusal.errcode(), refusal.to_string())), true))
+            }
+            Attempt::Check(check) => {
+                let verdict = self.check(check.stage(), &auth, now).await?;
+                match check.judged(&self.flows, verdict) {
+                    Judgement::Complete(advance) => Ok(Passed::new(named, advance)),
+                    Judgement::Continue(advance) => Err(self.advance(named, advance).await?),
+                    Judgement::Failed(failure) => {
+                        self.keep(&named).await?;
+                        Err(self.challenge(&named, Some((failure.errcode(), failure.to_string())), true))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The 401 for a proof that was good when it was given and is not any more.
+    pub async fn spent(&self, passed: Passed, failure: Failure) -> Result<ApiError, ApiError> {
+        let named = Named {
+            name: match passed.name {
+                Some(name) => name,
+                None => self.new_name()?,
+            },
+            session: UiaSession::open(&self.request(), self.app.clock.now()),
+            stored: passed.close.is_some(),
+        };
+        // What was proved falls with it: the same session goes on from its beginning.
+        match passed.close {
+            Some((id_hash, revision)) => drop(self.app.store.advance_uia(id_hash, revision, "", [0; 32]).await?),
+            None => self.keep(&named).await?,
+        }
+        Ok(self.challenge(&named, Some((failure.errcode(), failure.to_string())), true))
+    }
+
+    /// The 401 that opens a new session where the old one has ended.
+    pub async fn begin_again(&self, request: &Request, now: UnixMs) -> Result<ApiError, ApiError> {
+        let opened = self.open(request, now).await?;
+        Ok(self.challenge(&opened, Some((Refusal::Gone.errcode(), Refusal::Gone.to_string())), true))
+    }
+
+    #[must_use]
+    pub fn request(&self) -> Request {
+        let mut fields: Vec<(String, String)> =
+            self.body.0.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        // A name that no member of a JSON body can have twice, and no member of ours has.
+        fields.extend(self.path.map(|path| ("\u{0}path".to_owned(), path.to_owned())));
+        let hash = request_hash(self.operation, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        Request { user: self.user.map(|(key, _)| key), operation: self.operation, hash }
+    }
+
+    async fn check(&self, stage: Stage, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+        match stage {
+            Stage::Dummy => Ok(Ok(Proof::Dummy)),
+            Stage::Password => self.check_password(auth, now).await,
+            Stage::RegistrationToken => self.check_registration_token(auth, now).await,
+        }
+    }
+
+    async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+        self.app.limiters.login(self.caller.address, now)?;
+        let named = login::user_name(auth)?;
+        let name = match (&named, self.user) {
+            (Some(name), _) => name.as_str(),
+            // The owner of the token, where the client does not repeat who that is.
+            (None, Some((_, owner))) => owner,
+            (None, None) => return Err(ApiError::missing_param("auth.identifier")),
+        };
+        let password = auth.required_text("password")?;
+        match login::verify(self.app, name, password, self.caller, self.request_id, now).await {
+            Ok((user, _)) => Ok(Ok(Proof::Password { user: user.key })),
+            Err(error) if is_wrong_password(&error) => Ok(Err(Failure::Password)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_registration_token(&self, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+        self.app.limiters.lookup(self.caller.address, now)?;
+        let token = auth.required_text("token")?;
+        Ok(match usable_token(self.app, token, now).await? {
+            Some(token_hash) => Ok(Proof::RegistrationToken { token_hash }),
+            None => Err(Failure::RegistrationToken),
+        })
+    }
+
+    fn new_name(&self) -> Result<String, ApiError> {
+        Ok(BASE64URL_NOPAD.encode(&self.app.random::<18>()?))
+    }
+
+    async fn open(&self, request: &Request, now: UnixMs) -> Result<Named, ApiError> {
+        let named = Named { name: self.new_name()?, session: UiaSession::open(request, now), stored: false };
+        self.keep(&named).await?;
+        Ok(named)
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Named>, ApiError> {
+        let row = self.app.store.find_uia(name_hash(name)).await?;
+        Ok(row.and_then(from_row).map(|session| Named { name: name.to_owned(), session, stored: true }))
+    }
+
+    /// Stores a session that was not stored yet.
+    async fn keep(&self, named: &Named) -> Result<(), ApiError> {
+        if named.stored {
+            return Ok(());
+        }
+        Ok(self.app.store.open_uia(&to_row(named)).await?)
+    }
+
+    /// Stores a further proof; the answer either way is where the session now stands.
+    async fn advance(&self, named: Named, advance: Advance) -> Result<ApiError, ApiError> {
+        let Named { name, stored, .. } = named;
+        let after = Named { name, session: advance.session, stored };
+        if stored {
+            let completed = Proof::to_text(&after.session.completed);
+            let advanced = self
+                .app
+                .store
+                .advance_uia(name_hash(&after.name), advance.guard, &completed, after.session.request_hash)
+                .await?;
+            if !advanced && let Some(now) = self.find(&after.name).await? {
+                return Ok(self.challenge(&now, None, true));
+            }
+        } else {
+            self.keep(&after).await?;
+        }
+        Ok(self.challenge(&after, None, true))
+    }
+
+    /// The 401. `completed` is in every answer to a try, even when it is empty.
+    fn challenge(&self, named: &Named, failed: Option<(&'static str, String)>, tried: bool) -> ApiError {
+        let flows: Vec<Value> = self
+            .flows
+            .iter()
+            .map(|flow| json!({"stages": flow.stages().iter().map(|stage| stage.as_str()).collect::<Vec<_>>()}))
+            .collect();
+        let mut body = Map::new();
+        body.insert("flows".to_owned(), flows.into());
+        body.insert("params".to_owned(), json!({}));
+        body.insert("session".to_owned(), named.name.as_str().into());
+        if tried {
+            let completed: Vec<&str> = named.session.completed_stages().map(Stage::as_str).collect();
+            body.insert("completed".to_owned(), completed.into());
+        }
+        ApiError::challenge(body, failed)
+    }
+}
+
+impl Passed {
+    fn new(named: Named, advance: Advance) -> Self {
+        let id_hash = name_hash(&named.name);
+        Self {
+            close: named.stored.then_some((id_hash, advance.guard)),
+            session: advance.session,
+            name: named.stored.then_some(named.name),
+        }
+    }
+}
+
+/// The hash of a registration token that can be used now.
+///
+/// # Errors
+/// 503.
+pub(super) async fn usable_token(app: &App, text: &str, now: UnixMs) -> Result<Option<[u8; 32]>, ApiError> {
+    let Some(token) = RegistrationToken::parse(text) else { return Ok(None) };
+    let hash = token.hash();
+    let found = app.store.find_registration_token(hash).await?;
+    Ok(found.and_then(|token| {
+        let state = RegistrationTokenState {
+            uses_max: token.uses_allowed.unwrap_or(i64::MAX),
+            uses: token.used,
+            expires_at: token.expires_at.unwrap_or(NEVER),
+            revoked: token.revoked_at.is_some(),
+        };
+        state.usable(now).is_ok().then_some(hash)
+    }))
+}
+
+fn name_hash(name: &str) -> [u8; 32] {
+    Sha256::digest(name.as_bytes()).into()
+}
+
+fn to_row(named: &Named) -> UiaRow {
+    let session = &named.session;
+    UiaRow {
+        id_hash: name_hash(&named.name),
+        user: session.user,
+        operation: session.operation.as_str().to_owned(),
+        request_hash: session.request_hash,
+        completed: Proof::to_text(&session.completed),
+        created_at: session.created_at,
+        expires_at: session.expires_at,
+        revision: session.revision,
+    }
+}
+
+/// `None` for a row that this version cannot read: then the person begins again.
+fn from_row(row: UiaRow) -> Option<UiaSession> {
+    Some(UiaSession {
+        user: row.user,
+        operation: Operation::parse(&row.operation)?,
+        request_hash: row.request_hash,
+        completed: Proof::from_text(&row.completed)?,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        revision: row.revision,
+    })
+}

@@ -1,0 +1,303 @@
+//! Everything an operator can choose, as one typed value with a default for every key.
+//!
+//! Owns the shape ([`Config`]), the defaults with the reason for each, and, in the files below it,
+//! the table of keys (`keys`), reading a file and the environment (`load`), the rules a value must
+//! meet (`check`) and the texts made from the table (`reference`): the commented file, the
+//! reference document, `config show`.
+//! Leaves to others: what a key governs. Nothing here knows another part of the server.
+
+mod check;
+mod database_url;
+mod duration;
+mod keys;
+mod load;
+mod nearest;
+mod network;
+mod reference;
+mod value;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use database_url::DatabaseUrl;
+pub use duration::{format_duration, parse_duration};
+pub use ligand_protocol::registration::RegistrationMode;
+pub use load::{ConfigError, Loaded, Origin, Problem, Warning};
+pub use network::Network;
+pub use reference::{commented_file, reference_document};
+
+/// The effective configuration. Read with [`Config::load`]; tests and embedders start from
+/// [`Config::default`] and change fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Name of the homeserver, the part after the colon of a user ID (Matrix "server name" grammar).
+    pub server_name: String,
+    /// Folder of the embedded database and of the key files.
+    pub data_dir: PathBuf,
+    /// Addresses, seen from inside and outside.
+    pub http: Http,
+    /// Where accounts and sessions are kept.
+    pub database: Database,
+    /// Lifetimes and windows of tokens.
+    pub sessions: Sessions,
+    /// Who may register.
+    pub registration: Registration,
+    /// How often one address, or one session, may try.
+    pub rate_limits: RateLimits,
+    /// Behaviour of the 2015 API where it differs from today's.
+    pub compat: Compat,
+    /// What `/.well-known/matrix/support` says.
+    pub support: Support,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Address of the client listener.
+    pub listen: SocketAddr,
+    /// Base URL that clients use; absent means `http://` and the listening address.
+    /// Read it with [`Config::public_url`].
+    pub public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Address of the Prometheus listener; absent means there is none.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Absent means SQLite in the data folder. Read it with [`Config::database_url`].
+    pub url: Option<DatabaseUrl>,
+    /// Connections kept to PostgreSQL.
+    pub pool_size: u32,
+}
+
+/// `[sessions]`. `None` is "no limit".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sessions {
+    /// Life of an access token that a refresh token can renew.
+    pub access_token_lifetime: Duration,
+    /// How long a refresh token may lie unused.
+    pub refresh_token_lifetime: Option<Duration>,
+    /// How long a session may last, refreshed or not.
+    pub session_lifetime: Option<Duration>,
+    /// Life of an access token issued without a refresh token.
+    pub unrefreshable_access_token_lifetime: Option<Duration>,
+    /// OAuth grant: how long the predecessor still gets the same pair after the successor's first use.
+    pub oauth_retry_window: Duration,
+    /// The same at `/refresh`.
+    pub legacy_retry_window: Duration,
+    /// At `/refresh`: how long after that a spent token is refused without ending the session.
+    pub legacy_reuse_leeway: Duration,
+}
+
+/// `[registration]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// Who may register.
+    pub mode: RegistrationMode,
+}
+
+/// `[rate_limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimits {
+    /// `false` turns off every limit and every delay, those per account too.
+    pub enabled: bool,
+    /// Sign-in attempts, per address.
+    pub login: RateLimit,
+    /// Registrations, per address.
+    pub registration: RateLimit,
+    /// Genuine refreshes per session; failed ones per address.
+    pub refresh: RateLimit,
+}
+
+/// A bucket that holds `burst` permits and regains `per_second` of them each second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// Permits regained per second; above 0.
+    pub per_second: f64,
+    /// Permits of a full bucket; at least 1.
+    pub burst: u32,
+}
+
+/// `[compat]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compat {
+    /// Answer 403 instead of 401 to an invalid access token on `api/v1`, as old servers did.
+    pub legacy_v1_403: bool,
+    /// Accept `?access_token=` on `v3` and `v1` paths too (the older prefixes always do).
+    pub query_access_token: bool,
+    /// Serve `POST /tokenrefresh`.
+    pub tokenrefresh: bool,
+    /// A spent token at `/tokenrefresh` ends the session instead of only being refused.
+    pub tokenrefresh_reuse_ends_session: bool,
+    /// On `r0`, return a refresh token to clients that did not say whether they want one.
+    pub r0_always_refresh_token: bool,
+}
+
+/// `[support]`. Both empty: the document is not served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Support {
+    /// People to reach.
+    pub contacts: Vec<Contact>,
+    /// URL of a help page.
+    pub support_page: Option<String>,
+}
+
+/// One entry of `contacts` in `/.well-known/matrix/support`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// `m.role.admin`, `m.role.security` or a namespaced role.
+    pub role: String,
+    /// Matrix user to write to.
+    pub matrix_id: Option<String>,
+    /// E-mail address to write to.
+    pub email_address: Option<String>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level, or levels per target: `info`, `info,ligand_storage=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server_name: "localhost".to_owned(),
+            data_dir: PathBuf::from("./ligand-data"),
+            http: Http {
+                // Loopback: whoever opens it to the world does so on purpose.
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8008)),
+                public_url: None,
+                trusted_proxies: Vec::new(),
+                metrics_listen: None,
+            },
+            database: Database {
+                url: None,
+                // Eight per core on two cores; more only queue inside PostgreSQL.
+                pool_size: 16,
+            },
+            sessions: Sessions::default(),
+            registration: Registration {
+                mode: RegistrationMode::Closed,
+            },
+            rate_limits: RateLimits::default(),
+            compat: Compat {
+                legacy_v1_403: false,
+                // Advertised versions up to v1.19 still allow it.
+                query_access_token: true,
+                tokenrefresh: true,
+                // A blind retry of an old client must not become a sign-out.
+                tokenrefresh_reuse_ends_session: false,
+                // Clients of r0.0 to r0.2 cannot ask and expect one.
+                r0_always_refresh_token: true,
+            },
+            support: Support::default(),
+            log: Log {
+                format: LogFormat::Human,
+                level: "info".to_owned(),
+            },
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            // Short enough that a stolen one is soon worthless, long enough that refreshes stay rare.
+            access_token_lifetime: Duration::from_secs(5 * 60),
+            refresh_token_lifetime: None,
+            session_lifetime: None,
+            unrefreshable_access_token_lifetime: None,
+            // Two processes of one app are seen to race with the same refresh token.
+            oauth_retry_window: Duration::from_secs(30),
+            // The text of `/refresh` is exact: the old token dies when the new one is used.
+            legacy_retry_window: Duration::ZERO,
+            // A request held up on the network is not a thief.
+            legacy_reuse_leeway: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            // One every six seconds.
+            login: RateLimit {
+                per_second: 0.1667,
+                burst: 10,
+            },
+            // One every twenty minutes.
+            registration: RateLimit {
+                per_second: 0.000833,
+                burst: 3,
+            },
+            // So wide that only a runaway loop meets it.
+            refresh: RateLimit {
+                per_second: 2.0,
+                burst: 120,
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` if given, then lets the environment (pairs of name and value) override it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists every unknown key, wrong value and broken rule, each with its place.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let loaded = Loaded::read(file, env)?;
+        Ok((loaded.config, loaded.warnings))
+    }
+
+    /// Base URL that clients use, without a slash at its end.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        match &self.http.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.http.listen),
+        }
+    }
+
+    /// Where accounts and sessions are kept: what `database.url` says, else `ligand.db` in the data
+    /// folder.
+    #[must_use]
+    pub fn database_url(&self) -> DatabaseUrl {
+        self.database
+            .url
+            .clone()
+            .unwrap_or_else(|| DatabaseUrl::Sqlite(self.data_dir.join("ligand.db")))
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! HTTP at the edge: every URL and its handler, and the work in the background.
+//!
+//! A request is a sentence: load what the rule needs, ask the rule (`ligand-protocol`), commit what
+//! it answered (`ligand-storage`), reply. [`routes::router`] is the whole public surface;
+//! [`serve::serve`] owns the listener; [`upkeep::start`] the jobs beside it.
+
+pub mod app;
+pub mod client_server;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod extract;
+pub mod keys;
+pub mod limiters;
+pub mod logging;
+pub mod metrics;
+pub mod middleware;
+pub mod passwords;
+pub mod routes;
+pub mod run;
+pub mod serve;
+pub mod tokens;
+pub mod upkeep;

@@ -1,0 +1,141 @@
+//! The rate limits of this process: which key counts for what. The arithmetic is in
+//! `ligand_protocol::limits`; here are the tables, their locks and the switch that turns all off.
+
+use std::net::IpAddr;
+
+use ligand_protocol::UnixMs;
+use ligand_protocol::ids::SessionId;
+use ligand_protocol::limits::{AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit};
+use parking_lot::Mutex;
+
+use crate::config::RateLimits;
+use crate::error::ApiError;
+
+/// Limits by address, account and session. Nothing here ever locks an account.
+pub struct Limiters {
+    enabled: bool,
+    login_rate: RateLimit,
+    registration_rate: RateLimit,
+    refresh_rate: RateLimit,
+    login: Mutex<KeyedLimiter<AddressKey>>,
+    registration: Mutex<KeyedLimiter<AddressKey>>,
+    /// Questions that anybody may ask: free names, valid registration tokens.
+    lookup: Mutex<KeyedLimiter<AddressKey>>,
+    refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
+    refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
+    accounts: Mutex<KeyedBackoff<Box<str>>>,
+}
+
+impl Limiters {
+    #[must_use]
+    pub fn new(config: &RateLimits) -> Self {
+        let rate = |limit: &crate::config::RateLimit, default: RateLimit| {
+            RateLimit::per_second(limit.per_second, limit.burst).unwrap_or(default)
+        };
+        Self {
+            enabled: config.enabled,
+            login_rate: rate(&config.login, ligand_protocol::limits::LOGIN_RATE),
+            registration_rate: rate(&config.registration, ligand_protocol::limits::REGISTRATION_RATE),
+            refresh_rate: rate(&config.refresh, ligand_protocol::limits::REFRESH_RATE),
+            login: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            registration: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            lookup: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
+        }
+    }
+
+    fn take<K: Ord>(
+        &self,
+        table: &Mutex<KeyedLimiter<K>>,
+        rate: RateLimit,
+        key: K,
+        now: UnixMs,
+    ) -> Result<(), ApiError> {
+        if !self.enabled {
+            return Ok(());
+        }
+        table.lock().take(key, rate, now).map_err(ApiError::limited)
+    }
+
+    /// A try to sign in, before anything is looked up.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn login(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.login, self.login_rate, address.into(), now)
+    }
+
+    /// A try to register.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn registration(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.registration, self.registration_rate, address.into(), now)
+    }
+
+    /// A question whose answers could be collected.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn lookup(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.lookup, LOOKUP_RATE, address.into(), now)
+    }
+
+    /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
+    ///
+    /// # Errors
+    /// The wait in milliseconds.
+    pub fn refresh(&self, session: SessionId, now: UnixMs) -> Result<(), i64> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.refresh_sessions.lock().take(session, self.refresh_rate, now)
+    }
+
+    /// A refresh with a token that is none of ours.
+    ///
+    /// # Errors
+    /// The wait in milliseconds.
+    pub fn refresh_failure(&self, address: IpAddr, now: UnixMs) -> Result<(), i64> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.refresh_failures.lock().take(address.into(), self.refresh_rate, now)
+    }
+
+    /// A try at an account's password. It counts as a failure until [`Limiters::account_settled`]
+    /// says otherwise, so that parallel tries cannot all pass.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn account(&self, name: &str, now: UnixMs) -> Result<(), ApiError> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.accounts.lock().admit(name.into(), now).map_err(ApiError::limited)
+    }
+
+    /// What became of an admitted try: `Some(true)` right, `Some(false)` wrong, `None` no verdict.
+    pub fn account_settled(&self, name: &str, right: Option<bool>, now: UnixMs) {
+        if !self.enabled {
+            return;
+        }
+        let mut accounts = self.accounts.lock();
+        match right {
+            Some(true) => accounts.succeeded(&name.into()),
+            Some(false) => {}
+            None => accounts.cancelled(&name.into(), now),
+        }
+    }
+
+    /// Drops what has faded.
+    pub fn sweep(&self, now: UnixMs) {
+        for table in [&self.login, &self.registration, &self.lookup, &self.refresh_failures] {
+            table.lock().drop_faded(now);
+        }
+        self.refresh_sessions.lock().drop_faded(now);
+        self.accounts.lock().drop_faded(now);
+    }
+}

@@ -1,0 +1,103 @@
+//! A whole server: opened from a configuration, listening, stopped in order. Tests start it on a
+//! socket and a clock of their own.
+
+use std::net::SocketAddr;
+
+use ligand_storage::{OpenError, OpenMode, Store, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::keys::{self, KeyError};
+use crate::routes::{metrics_router, router};
+use crate::serve::serve;
+use crate::upkeep;
+
+/// Why a server did not start; the text names the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    #[error("cannot listen on {address}: {cause}; choose another address in {key}, or stop what listens there")]
+    Listen { address: SocketAddr, key: &'static str, cause: std::io::Error },
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    pub app: App,
+    /// Where it listens; the port is the real one, even if 0 was asked for.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    jobs: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens the database, makes what is missing, and listens.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let app = open(config).await?;
+        Self::serve(app).await
+    }
+
+    /// As [`Server::start`], with an app that is there already.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub async fn serve(app: App) -> Result<Self, StartError> {
+        let (stop, stopping) = watch::channel(false);
+        let listener = listen(app.config.http.listen, "http.listen").await?;
+        let address = listener.local_addr()?;
+        let mut listeners = vec![tokio::spawn(serve(listener, router(app.clone()), stopping.clone()))];
+        if let Some(address) = app.config.http.metrics_listen {
+            let listener = listen(address, "http.metrics_listen").await?;
+            listeners.push(tokio::spawn(serve(listener, metrics_router(app.clone()), stopping.clone())));
+        }
+        let jobs = upkeep::start(&app, &stopping);
+        Ok(Self { app, address, stop, listeners, jobs })
+    }
+
+    /// Takes no new request, lets running ones finish, closes the database.
+    pub async fn stop(self) {
+        let Self { app, stop, listeners, mut jobs, .. } = self;
+        // Nobody listening any more is what is wanted.
+        let _ = stop.send(true);
+        for listener in listeners {
+            if let Err(error) = listener.await {
+                tracing::error!(%error, "a listener ended badly");
+            }
+        }
+        while jobs.join_next().await.is_some() {}
+        if let Err(error) = app.store.raise_clock_floor(app.clock.now()).await {
+            tracing::warn!(%error, "cannot note the time");
+        }
+        app.store.close().await;
+    }
+}
+
+/// Opens an installation: data directory, keys, database, clock.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn open(config: Config) -> Result<App, StartError> {
+    keys::create_data_dir(&config.data_dir)?;
+    let keys = keys::token_keys(&config.data_dir)?;
+    let mut options = StoreOptions::new(config.database_url().expose()).mode(OpenMode::Server);
+    options.pool_size = usize::try_from(config.database.pool_size).unwrap_or(usize::MAX);
+    let store = Store::open(&options).await?;
+    let floor = store.clock_floor().await.map_err(OpenError::from)?;
+    Ok(App::new(config, store, keys, Clock::system(floor))?)
+}
+
+async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, key, cause })
+}

@@ -1,0 +1,67 @@
+//! Device rows: what outlives a session. A soft logout keeps the device and its name.
+
+use ligand_protocol::UnixMs;
+use ligand_protocol::ids::{DeviceId, UserKey};
+
+use crate::{Committed, Row, Store, StoreError, Write, params};
+
+/// A device as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub device_id: String,
+    pub display_name: Option<String>,
+    /// From the newest session of the device, if one lives.
+    pub last_seen: Option<UnixMs>,
+    pub last_seen_ip: Option<String>,
+}
+
+macro_rules! select {
+    ($condition:literal) => {
+        concat!(
+            "SELECT d.device_id, d.display_name, s.last_seen, s.ip FROM devices d \
+             LEFT JOIN sessions s ON s.user_id = d.user_id AND s.device_id = d.device_id AND s.status = 0 \
+             WHERE d.user_id = $1 ", $condition
+        )
+    };
+}
+
+const LIST: &str = select!("ORDER BY d.created_at, d.device_id");
+const FIND: &str = select!("AND d.device_id = $2");
+const RENAME: &str = "UPDATE devices SET display_name = $3 WHERE user_id = $1 AND device_id = $2";
+
+impl Store {
+    /// # Errors
+    /// Storage trouble.
+    pub async fn devices_of(&self, user: UserKey) -> Result<Vec<Device>, StoreError> {
+        self.read(LIST, params![user]).await?.iter().map(device).collect()
+    }
+
+    /// # Errors
+    /// Storage trouble.
+    pub async fn find_device(&self, user: UserKey, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        self.read(FIND, params![user, id.as_str()]).await?.first().map(device).transpose()
+    }
+
+    /// `false` if there is no such device.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn rename_device(
+        &self,
+        user: UserKey,
+        id: &DeviceId,
+        display_name: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let write = Write::one(RENAME, params![user, id.as_str(), display_name]);
+        Ok(matches!(self.commit(vec![write], Vec::new()).await?, Committed::Done(_)))
+    }
+}
+
+fn device(row: &Row) -> Result<Device, StoreError> {
+    Ok(Device {
+        device_id: row.text(0)?.to_owned(),
+        display_name: row.opt_text(1)?.map(ToOwned::to_owned),
+        last_seen: row.opt_int(2)?,
+        last_seen_ip: row.opt_text(3)?.map(ToOwned::to_owned),
+    })
+}
