@@ -14,13 +14,14 @@
 //! | refresh(R_{g−1}) at `/tokenrefresh` | refuse | still valid: burn it and its unused successors, mint the next |
 //! | refresh(R_{g−2}) at `/refresh` or the grant | within the leeway of the head's minting: refuse; else end the family | the same |
 //! | refresh(older) | end the family; at `/tokenrefresh` refuse | the same |
-//! | generation g or g−1, another hash | refuse, alarm "lost commit" | the same |
-//! | generation above g | refuse, alarm "lost commit" | the same |
+//! | refresh token of generation g or g−1, another hash | refuse, alarm "lost commit" | the same |
+//! | any token of a generation above g | refuse, alarm "lost commit" | the same |
 //! | use(A_g) | ok | acknowledge durably, then ok; R_{g−1} dead, A_{g−1} lives 30 s more at most |
 //! | use(A_{g−1}) | ok until its end | the same |
 //! | use(older or expired) | 401 soft; ends nothing | the same |
 //!
-//! Before every cell stand the gates: status, owner, `session_exp`, client and API, lock.
+//! Before every cell stand the gates: status, owner, `session_exp`, client and API, lock. (An access
+//! token is `Locked` only if it is good otherwise, so that signing out may trust the verdict.)
 
 use crate::ids::{SessionId, UserKey};
 use crate::token::{Presented, TokenHash, TokenKind};

@@ -61,8 +61,14 @@ impl TokenText {
 }
 
 /// What is stored of a token: the SHA-256 of its text.
-#[derive(Debug, Clone, Copy, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct TokenHash(pub [u8; 32]);
+
+impl std::hash::Hash for TokenHash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl PartialEq for TokenHash {
     /// In constant time, so that no comparison tells how much of a guess was right.

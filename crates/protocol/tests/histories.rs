@@ -11,6 +11,7 @@ mod world;
 use ligand_protocol::session::{AccountState, Api, Door, EndReason, Refusal, Windows};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::FileFailurePersistence;
 use world::{Answer, LEEWAY, Lifetimes, SECOND, World, doors};
 
 /// One thing that happens to a session.
@@ -130,8 +131,18 @@ fn happen(world: &mut World, event: &Event) {
     }
 }
 
+/// What fails once is kept beside this file and tried first ever after.
+fn cases() -> ProptestConfig {
+    let failures = Box::new(FileFailurePersistence::WithSource("regressions"));
+    ProptestConfig {
+        cases: 400,
+        failure_persistence: Some(failures),
+        ..Default::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_history_keeps_the_invariants(
@@ -229,7 +240,7 @@ fn echo(world: &mut World, held: &[usize], door: Door, older: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases())]
 
     #[test]
     fn an_honest_client_is_never_logged_out_whatever_is_lost(

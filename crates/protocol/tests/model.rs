@@ -43,7 +43,13 @@ const LEGACY: Protocol = Protocol {
 /// Visits every state, prints how many there were, and fails on a violated or an idle property.
 fn prove(name: &str, protocol: Protocol) {
     let begun = Instant::now();
-    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    let until = HasDiscoveries::AnyFailures;
+    let checker = protocol
+        .checker()
+        .threads(2)
+        .finish_when(until)
+        .spawn_bfs()
+        .join();
     println!(
         "{name}: {} states, {} of them distinct, depth {}, {:.1} s",
         checker.state_count(),

@@ -120,7 +120,7 @@ fn look_at_choices(findings: &mut Findings, config: &Config) {
         findings.add("public URL", Verdict::Good, url);
     }
     if config.registration.mode == RegistrationMode::Open {
-        let text = "is open to everybody; registration.mode = \"token\" keeps spammers out";
+        let text = "is open to everybody; set registration.mode to token to keep spammers out";
         findings.add("registration", Verdict::Warning, text);
     }
     if !config.rate_limits.enabled {

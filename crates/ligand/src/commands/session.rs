@@ -1,7 +1,7 @@
 //! `ligand session list|show|end`
 
 use anyhow::{Context, anyhow};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use ligand_protocol::ids::SessionId;
 use ligand_protocol::limits::CONFLICT_ATTEMPTS_MAX;
 use ligand_protocol::session::{EndReason, Status};
@@ -57,7 +57,7 @@ pub struct ShowArguments {
 }
 
 #[derive(Args)]
-#[group(id = "which", required = true, multiple = false, args = ["session", "user"])]
+#[command(group = ArgGroup::new("which").required(true).args(["session", "user"]))]
 pub struct EndArguments {
     /// The session, as `list` names it.
     session: Option<String>,

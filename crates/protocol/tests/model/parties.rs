@@ -301,7 +301,7 @@ impl Protocol {
         }
     }
 
-    /// Forgets requests that can never change anything again, which halves the model: uses of
+    /// Forgets requests that can never change anything again, which keeps the model small: uses of
     /// what is used or superseded, and, unless they may arrive late, refreshes that nobody awaits
     /// with a token that no longer mints.
     fn forget_the_idle(&self, state: &mut State) {

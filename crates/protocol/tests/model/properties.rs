@@ -210,13 +210,15 @@ fn reuse_ends(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn ended_is_absorbing(protocol: &Protocol, state: &State) -> bool {
+    let again = |reason: EndReason| state.row.ended(reason) == *state.row;
     live(state)
-        || asked(protocol, state).all(|Refresh { door, pair }| {
-            let served = server::refresh(protocol.rule, u8::MAX, &state.row, pair, door);
-            let refreshed = served.is_some_and(|s| s.row == state.row && s.answer.is_none());
-            let (row, accepted) = server::used(&state.row, pair);
-            refreshed && row == state.row && !accepted && state.row.sealed.is_none()
-        })
+        || EndReason::ALL.into_iter().all(again)
+            && asked(protocol, state).all(|Refresh { door, pair }| {
+                let served = server::refresh(protocol.rule, u8::MAX, &state.row, pair, door);
+                let refreshed = served.is_some_and(|s| s.row == state.row && s.answer.is_none());
+                let (row, accepted) = server::used(&state.row, pair);
+                refreshed && row == state.row && !accepted && state.row.sealed.is_none()
+            })
 }
 
 fn answered_twice(_: &Protocol, state: &State) -> bool {
