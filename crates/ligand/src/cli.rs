@@ -11,13 +11,7 @@ use crate::commands::{completions, config, database, doctor, registration_token,
 #[command(name = "ligand", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Configuration file; without one, every key has its default.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "LIGAND_CONFIG",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "LIGAND_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
     /// What to do; without one, `serve`.

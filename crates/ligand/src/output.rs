@@ -10,10 +10,7 @@ use serde::Serialize;
 /// Writes data to the standard output. A reader that went away (`| head`) is no failure.
 pub fn data(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => done.context("cannot write to the standard output"),
     }
@@ -30,9 +27,7 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 pub fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
     let heading = heading.map(str::to_owned);
     let lines = std::iter::once(&heading).chain(rows);
-    let lines: Vec<[String; N]> = lines
-        .map(|row| row.clone().map(|cell| printable(&cell)))
-        .collect();
+    let lines: Vec<[String; N]> = lines.map(|row| row.clone().map(|cell| printable(&cell))).collect();
     let width = |column: usize| lines.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut text = String::new();
@@ -78,13 +73,10 @@ pub fn json_time(at: UnixMs) -> Option<UnixMs> {
 
 fn printable(text: &str) -> String {
     // Besides control characters, those that turn the direction of what follows.
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |c: char| {
-        if c.is_control() || turns(c) {
-            '\u{fffd}'
-        } else {
-            c
-        }
+        if c.is_control() || turns(c) { '\u{fffd}' } else { c }
     };
     text.chars().map(shown).collect()
 }
@@ -103,10 +95,7 @@ mod tests {
 
     #[test]
     fn nothing_gives_the_terminal_orders() {
-        assert_eq!(
-            printable("a\u{1b}[2Jb\n\u{202e}c"),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
-        );
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
         assert_eq!(printable("Élise’s 📱"), "Élise’s 📱");
     }
 }

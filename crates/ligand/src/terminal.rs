@@ -20,14 +20,10 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
     eprint!("{question} [y/N] ");
     let mut answer = String::new();
-    stdin
-        .read_line(&mut answer)
-        .context("cannot read the answer")?;
+    stdin.read_line(&mut answer).context("cannot read the answer")?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::Failed(anyhow!(
-            "not confirmed; nothing was changed"
-        ))),
+        _ => Err(Failure::Failed(anyhow!("not confirmed; nothing was changed"))),
     }
 }
 
@@ -81,14 +77,11 @@ struct Hidden(Termios);
 
 impl Hidden {
     fn new() -> anyhow::Result<Self> {
-        std::io::stderr()
-            .flush()
-            .context("cannot write to the terminal")?;
+        std::io::stderr().flush().context("cannot write to the terminal")?;
         let shown = tcgetattr(std::io::stdin()).context("cannot ask the terminal")?;
         let mut quiet = shown.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(std::io::stdin(), OptionalActions::Flush, &quiet)
-            .context("cannot hide what is typed")?;
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &quiet).context("cannot hide what is typed")?;
         Ok(Self(shown))
     }
 }

@@ -59,20 +59,11 @@ fn scripts() {
 #[test]
 fn scripts_in_an_installation() {
     // One installation for each script, since scripts run side by side.
-    for script in [
-        "user",
-        "session",
-        "registration_token",
-        "database",
-        "doctor",
-    ] {
+    for script in ["user", "session", "registration_token", "database", "doctor"] {
         let installation = Installation::new().user("alice").user("bob");
         trycmd::TestCases::new()
             .case(format!("tests/cmd/installation/{script}.trycmd"))
-            .env(
-                "LIGAND_DATA_DIR",
-                installation.data_dir().display().to_string(),
-            )
+            .env("LIGAND_DATA_DIR", installation.data_dir().display().to_string())
             // Nothing listens there.
             .env("LIGAND_HTTP__LISTEN", "127.0.0.1:1")
             .run();
@@ -82,26 +73,15 @@ fn scripts_in_an_installation() {
 #[test]
 fn a_password_is_one_line_of_the_input() {
     let installation = Installation::new();
-    let add = |name: &str, input: &[u8]| {
-        installation.run(&["user", "add", name, "--password-stdin"], input)
-    };
-    expect(
-        &add("carol", b"ends with a blank \r\nmore"),
-        0,
-        "",
-        "Added @carol:localhost\n",
-    );
-    expect(
-        &add("@dave:localhost", b"no line break"),
-        0,
-        "",
-        "Added @dave:localhost\n",
-    );
+    let add = |name: &str, input: &[u8]| installation.run(&["user", "add", name, "--password-stdin"], input);
+    expect(&add("carol", b"ends with a blank \r\nmore"), 0, "", "Added @carol:localhost\n");
+    expect(&add("@dave:localhost", b"no line break"), 0, "", "Added @dave:localhost\n");
     let empty = "error: the password is empty; write it to the standard input, in one line\n";
     expect(&add("erin", b"\nsecond line\n"), 1, "", empty);
     let short = "error: This password is too short: use at least 8 characters.\n";
     expect(&add("erin", b"short\n"), 1, "", short);
-    let exists = "error: @carol:localhost exists already; `ligand user set-password carol` changes its password\n";
+    let exists =
+        "error: @carol:localhost exists already; `ligand user set-password carol` changes its password\n";
     expect(&add("carol", b"another password\n"), 1, "", exists);
     let weak = add("frank", b"password1\n");
     assert_eq!(weak.status.code(), Some(0), "the operator decides");
@@ -126,8 +106,7 @@ fn the_database_holds_no_password_and_is_for_its_owner_only() {
 fn without_a_terminal_no_password_is_asked_for() {
     let installation = Installation::new();
     let output = installation.run(&["user", "add", "alice"], b"");
-    let text =
-        "error: no password given; write it to the standard input and add --password-stdin\n";
+    let text = "error: no password given; write it to the standard input and add --password-stdin\n";
     expect(&output, 2, "", text);
 }
 
@@ -138,12 +117,7 @@ fn a_backup_opens_as_an_installation() {
     let file = copy.data_dir().join("ligand.db");
     let path = file.display().to_string();
     let backup = ["database", "backup", &path];
-    expect(
-        &installation.run(&backup, b""),
-        0,
-        "",
-        &format!("Wrote {path}.\n"),
-    );
+    expect(&installation.run(&backup, b""), 0, "", &format!("Wrote {path}.\n"));
     let listed = copy.run(&["user", "list", "--json"], b"");
     assert!(String::from_utf8_lossy(&listed.stdout).contains("@alice:localhost"));
     let again = format!("error: {path} exists already; give a new name\n");

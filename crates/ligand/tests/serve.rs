@@ -32,11 +32,7 @@ impl Server {
         let address = lines.find_map(|line| address_in(&line.unwrap())).unwrap();
         // Somebody has to read the rest, or the server would stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            folder,
-            process,
-            address,
-        }
+        Self { folder, process, address }
     }
 
     /// Runs a command beside the server; its standard output.
@@ -73,8 +69,7 @@ impl Server {
 
     fn log_in(&self, user: &str, password: &str) -> (u16, Value) {
         let identifier = json!({ "type": "m.id.user", "user": user });
-        let body =
-            json!({ "type": "m.login.password", "identifier": identifier, "password": password });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
         self.request("POST", "/_matrix/client/v3/login", "", &body)
     }
 
@@ -87,10 +82,7 @@ impl Server {
     fn sees(&self, token: &str, status: u16) {
         let begun = Instant::now();
         while self.whoami(token) != status {
-            assert!(
-                begun.elapsed() < SEEN_WITHIN,
-                "no {status} within {SEEN_WITHIN:?}"
-            );
+            assert!(begun.elapsed() < SEEN_WITHIN, "no {status} within {SEEN_WITHIN:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -112,9 +104,7 @@ impl Drop for Server {
 
 fn ligand(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ligand"));
-    command
-        .env("LIGAND_DATA_DIR", folder.path())
-        .env("LIGAND_RATE_LIMITS__ENABLED", "false");
+    command.env("LIGAND_DATA_DIR", folder.path()).env("LIGAND_RATE_LIMITS__ENABLED", "false");
     command
 }
 
@@ -134,10 +124,7 @@ fn a_server_sees_what_the_command_line_does() {
     let server = Server::start();
     let password = "a password for tests";
     assert_eq!(server.log_in("alice", password).0, 403);
-    server.command(
-        &["user", "add", "alice", "--password-stdin"],
-        &format!("{password}\n"),
-    );
+    server.command(&["user", "add", "alice", "--password-stdin"], &format!("{password}\n"));
     let (status, signed_in) = server.log_in("alice", password);
     assert_eq!(status, 200, "{signed_in}");
     let token = text(&signed_in["access_token"]);
@@ -185,26 +172,17 @@ fn a_server_sees_what_the_command_line_does() {
 #[test]
 fn a_second_server_on_the_same_database_is_refused() {
     let server = Server::start();
-    let second = ligand(&server.folder)
-        .env("LIGAND_HTTP__LISTEN", "127.0.0.1:0")
-        .output()
-        .unwrap();
+    let second = ligand(&server.folder).env("LIGAND_HTTP__LISTEN", "127.0.0.1:0").output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let error = String::from_utf8_lossy(&second.stderr);
-    assert!(
-        error.contains("is in use by another server process"),
-        "{error}"
-    );
+    assert!(error.contains("is in use by another server process"), "{error}");
     assert_eq!(server.terminate(), Some(0));
 }
 
 #[test]
 fn commands_and_the_doctor_find_the_running_server() {
     let server = Server::start();
-    server.command(
-        &["user", "add", "alice", "--password-stdin"],
-        "a password for tests\n",
-    );
+    server.command(&["user", "add", "alice", "--password-stdin"], "a password for tests\n");
     let doctor = ligand(&server.folder)
         .env("LIGAND_HTTP__LISTEN", &server.address)
         .args(["doctor", "--json"])
@@ -212,19 +190,11 @@ fn commands_and_the_doctor_find_the_running_server() {
         .unwrap();
     let findings: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let verdict = |about: &str| {
-        let found = findings
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|finding| finding["about"] == about);
+        let found = findings.as_array().unwrap().iter().find(|finding| finding["about"] == about);
         found.map(|finding| text(&finding["verdict"]).to_owned())
     };
     for about in ["server", "database", "token key", "accounts"] {
-        assert_eq!(
-            verdict(about).as_deref(),
-            Some("good"),
-            "{about}: {findings}"
-        );
+        assert_eq!(verdict(about).as_deref(), Some("good"), "{about}: {findings}");
     }
     assert_eq!(doctor.status.code(), Some(0));
 }

@@ -100,7 +100,7 @@ impl Clock {
             state.step = None;
             wall
         } else if ahead > 0 {
-            state.stepped(ahead, monotonic).then_some(wall).unwrap_or(expected)
+            if state.stepped(ahead, monotonic) { wall } else { expected }
         } else {
             state.step = None;
             expected

@@ -293,7 +293,7 @@ impl Store {
     ///
     /// # Errors
     /// Storage trouble.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "each is a guard or a value of one statement")]
     pub async fn rotate(
         &self,
         id: SessionId,

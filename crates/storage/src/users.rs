@@ -198,6 +198,7 @@ impl Store {
     ///
     /// # Errors
     /// Storage trouble.
+    #[expect(clippy::too_many_arguments, reason = "each is a guard or a value of one batch")]
     pub async fn set_password(
         &self,
         user: UserKey,

@@ -104,9 +104,7 @@ fn init(file: Option<&Path>) -> anyhow::Result<()> {
     // A database password may be written into it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(commented_file().as_bytes()));
+    let written = options.open(path).and_then(|mut file| file.write_all(commented_file().as_bytes()));
     let shown = path.display();
     written.with_context(|| {
         format!("cannot make {shown}; name a file that does not exist, in a folder that does")

@@ -75,10 +75,7 @@ async fn open_unchanged(settings: &Settings) -> Result<Store, Failure> {
 
 async fn check(settings: &Settings, arguments: &CheckArguments) -> Result<(), Failure> {
     let store = open_unchanged(settings).await?;
-    let problems = store
-        .integrity_check()
-        .await
-        .context("cannot examine the database")?;
+    let problems = store.integrity_check().await.context("cannot examine the database")?;
     let status = store.migrations_status().await;
     let status = status.context("cannot read which migrations there are")?;
     store.close().await;
@@ -102,8 +99,7 @@ async fn check(settings: &Settings, arguments: &CheckArguments) -> Result<(), Fa
         return Err(anyhow!(text).into());
     }
     if !pending.is_empty() {
-        let text =
-            "the database is not up to date; run `ligand database migrate` or start the server";
+        let text = "the database is not up to date; run `ligand database migrate` or start the server";
         return Err(anyhow!(text).into());
     }
     eprintln!("The database is sound and up to date.");

@@ -66,11 +66,7 @@ struct Findings(Vec<Finding>);
 impl Findings {
     fn add(&mut self, about: &'static str, verdict: Verdict, text: impl Into<String>) {
         let text = text.into();
-        self.0.push(Finding {
-            about,
-            verdict,
-            text,
-        });
+        self.0.push(Finding { about, verdict, text });
     }
 }
 
@@ -84,11 +80,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<(), Failu
     look_at_database(&mut findings, &config).await;
     look_at_server(&mut findings, config.http.listen).await;
     print(&findings, arguments.json)?;
-    let wrong = findings
-        .0
-        .iter()
-        .filter(|finding| finding.verdict == Verdict::Wrong)
-        .count();
+    let wrong = findings.0.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
     match wrong {
         0 => Ok(()),
         _ => Err(anyhow!("{wrong} of the things above are wrong").into()),
@@ -100,13 +92,7 @@ fn print(findings: &Findings, as_json: bool) -> anyhow::Result<()> {
         let value = |f: &Finding| json!({ "about": f.about, "verdict": f.verdict.as_str(), "text": f.text });
         return output::json(&findings.0.iter().map(value).collect::<Vec<_>>());
     }
-    let row = |f: &Finding| {
-        [
-            f.verdict.as_str().to_owned(),
-            f.about.to_owned(),
-            f.text.clone(),
-        ]
-    };
+    let row = |f: &Finding| [f.verdict.as_str().to_owned(), f.about.to_owned(), f.text.clone()];
     let rows: Vec<_> = findings.0.iter().map(row).collect();
     output::table(["VERDICT", "ABOUT", "FOUND"], &rows)
 }
@@ -175,19 +161,12 @@ async fn look_at_database(findings: &mut Findings, config: &Config) {
     store.close().await;
 }
 
-async fn look_inside(
-    findings: &mut Findings,
-    store: &Store,
-) -> Result<(), ligand_storage::StoreError> {
+async fn look_inside(findings: &mut Findings, store: &Store) -> Result<(), ligand_storage::StoreError> {
     let status = store.migrations_status().await?;
-    let pending = status
-        .iter()
-        .filter(|migration| migration.applied_at.is_none())
-        .count();
+    let pending = status.iter().filter(|migration| migration.applied_at.is_none()).count();
     if pending > 0 {
-        let text = format!(
-            "{pending} migrations are pending; start the server or run `ligand database migrate`"
-        );
+        let text =
+            format!("{pending} migrations are pending; start the server or run `ligand database migrate`");
         findings.add("database", Verdict::Wrong, text);
         return Ok(());
     }
@@ -201,10 +180,7 @@ async fn look_inside(
     }
     let behind = store.clock_floor().await? - now();
     if behind > CLOCK_BEHIND_MS {
-        let text = format!(
-            "is {} s behind the latest time the server saw; set it right",
-            behind / 1000
-        );
+        let text = format!("is {} s behind the latest time the server saw; set it right", behind / 1000);
         findings.add("clock", Verdict::Wrong, text);
     }
     Ok(())
@@ -220,14 +196,10 @@ async fn look_at_server(findings: &mut Findings, listen: SocketAddr) {
             (Verdict::Wrong, text)
         }
         Ok(Err(error)) => {
-            let text =
-                format!("does not answer at {address} ({error}); start it with `ligand serve`");
+            let text = format!("does not answer at {address} ({error}); start it with `ligand serve`");
             (Verdict::Warning, text)
         }
-        Err(_) => (
-            Verdict::Wrong,
-            format!("at {address} took longer than 5 s; see its log"),
-        ),
+        Err(_) => (Verdict::Wrong, format!("at {address} took longer than 5 s; see its log")),
     };
     findings.add("server", verdict, text);
 }

@@ -28,9 +28,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve::run(&settings),
         Command::User(command) => block_on(user::run(command, &settings)),
         Command::Session(command) => block_on(session::run(command, &settings)),
-        Command::RegistrationToken(command) => {
-            block_on(registration_token::run(command, &settings))
-        }
+        Command::RegistrationToken(command) => block_on(registration_token::run(command, &settings)),
         Command::Database(command) => block_on(database::run(command, &settings)),
         Command::Doctor(arguments) => block_on(doctor::run(&arguments, &settings)),
         Command::Config(command) => config::run(command, &settings),
@@ -40,9 +38,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 
 /// Runs a command that waits for the database; one thread is enough.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start")?.block_on(command)
 }
 
@@ -98,9 +94,7 @@ impl From<OpenError> for Failure {
 /// The current time.
 pub fn now() -> UnixMs {
     // Before 1970 there is no telling; 0 is as good as any.
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)
 }
 

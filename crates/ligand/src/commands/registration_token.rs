@@ -83,9 +83,7 @@ async fn add(store: &Store, arguments: &AddArguments) -> Result<(), Failure> {
         name: token.expose().chars().take(NAME_CHARS).collect(),
         uses_allowed: arguments.uses.map(i64::from),
         used: 0,
-        expires_at: arguments
-            .expires_in
-            .map(|lifetime| expiry(now, Some(lifetime))),
+        expires_at: arguments.expires_in.map(|lifetime| expiry(now, Some(lifetime))),
         created_at: now,
         revoked_at: None,
     };
@@ -106,14 +104,9 @@ async fn add(store: &Store, arguments: &AddArguments) -> Result<(), Failure> {
 }
 
 async fn list(store: &Store, arguments: &ListArguments) -> Result<(), Failure> {
-    let tokens = store
-        .list_registration_tokens()
-        .await
-        .context("cannot read the tokens")?;
+    let tokens = store.list_registration_tokens().await.context("cannot read the tokens")?;
     if arguments.json {
-        return Ok(output::json(
-            &tokens.iter().map(as_json).collect::<Vec<_>>(),
-        )?);
+        return Ok(output::json(&tokens.iter().map(as_json).collect::<Vec<_>>())?);
     }
     let now = now();
     let row = |token: &Stored| {
@@ -121,18 +114,13 @@ async fn list(store: &Store, arguments: &ListArguments) -> Result<(), Failure> {
             token.name.clone(),
             state(token, now).to_owned(),
             token.used.to_string(),
-            token
-                .uses_allowed
-                .map_or("any".to_owned(), |uses| uses.to_string()),
+            token.uses_allowed.map_or("any".to_owned(), |uses| uses.to_string()),
             token.expires_at.map_or("never".to_owned(), output::time),
             output::time(token.created_at),
         ]
     };
     let rows: Vec<_> = tokens.iter().map(row).collect();
-    Ok(output::table(
-        ["TOKEN", "STATE", "USED", "OF", "EXPIRES", "MADE"],
-        &rows,
-    )?)
+    Ok(output::table(["TOKEN", "STATE", "USED", "OF", "EXPIRES", "MADE"], &rows)?)
 }
 
 fn as_json(token: &Stored) -> serde_json::Value {
@@ -160,16 +148,11 @@ fn state(token: &Stored, now: i64) -> &'static str {
 }
 
 async fn revoke(store: &Store, arguments: &RevokeArguments) -> Result<(), Failure> {
-    let tokens = store
-        .list_registration_tokens()
-        .await
-        .context("cannot read the tokens")?;
+    let tokens = store.list_registration_tokens().await.context("cannot read the tokens")?;
     let token = find(&tokens, &arguments.token)?;
     let question = format!("Revoke the registration token {}…?", token.name);
     terminal::confirm(&question, arguments.yes)?;
-    let revoked = store
-        .revoke_registration_token(token.token_hash, now())
-        .await;
+    let revoked = store.revoke_registration_token(token.token_hash, now()).await;
     let message = match revoked.context("cannot revoke the token")? {
         true => "Revoked",
         false => "Was revoked before:",

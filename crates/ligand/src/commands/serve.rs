@@ -14,9 +14,7 @@ use crate::failure::Failure;
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let config = settings.load()?.config;
     logging::init(&config.log).map_err(|error| Failure::Refused(anyhow!(error)))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start")?.block_on(serve(config))
 }
 
@@ -46,9 +44,7 @@ async fn greet(server: &Server) {
         server.address
     );
     if matches!(server.app.store.count_users().await, Ok(0)) {
-        tracing::info!(
-            "there is no account yet; add one with: ligand user add NAME --password-stdin"
-        );
+        tracing::info!("there is no account yet; add one with: ligand user add NAME --password-stdin");
     }
 }
 

@@ -91,29 +91,21 @@ async fn list(installation: &Installation, arguments: &ListArguments) -> Result<
     let sessions = match &arguments.user {
         Some(name) => {
             let user = find_user(installation, name).await?;
-            let sessions = installation
-                .store
-                .sessions_of(user.key, arguments.ended)
-                .await;
+            let sessions = installation.store.sessions_of(user.key, arguments.ended).await;
             sessions.context("cannot read the sessions")?
         }
         None => all(installation, arguments.ended).await?,
     };
     let server = &installation.config.server_name;
     if arguments.json {
-        let values: Vec<_> = sessions
-            .iter()
-            .map(|session| as_json(session, server))
-            .collect();
+        let values: Vec<_> = sessions.iter().map(|session| as_json(session, server)).collect();
         return Ok(output::json(&values)?);
     }
     let row = |row: &SessionRow| {
         [
             row.session.id.to_string(),
             row.localpart.clone(),
-            row.device_id
-                .as_ref()
-                .map_or("-".to_owned(), |device| device.as_str().to_owned()),
+            row.device_id.as_ref().map_or("-".to_owned(), |device| device.as_str().to_owned()),
             row.display_name.clone().unwrap_or_else(|| "-".to_owned()),
             state(row).to_owned(),
             time(row.created_at),
@@ -122,25 +114,14 @@ async fn list(installation: &Installation, arguments: &ListArguments) -> Result<
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
-    let heading = [
-        "SESSION",
-        "USER",
-        "DEVICE",
-        "NAME",
-        "STATE",
-        "SIGNED IN",
-        "LAST SEEN",
-        "ADDRESS",
-    ];
+    let heading = ["SESSION", "USER", "DEVICE", "NAME", "STATE", "SIGNED IN", "LAST SEEN", "ADDRESS"];
     Ok(output::table(heading, &rows)?)
 }
 
 async fn all(installation: &Installation, ended: bool) -> Result<Vec<SessionRow>, Failure> {
     let mut sessions: Vec<SessionRow> = Vec::new();
     loop {
-        let after = sessions
-            .last()
-            .map_or(SessionId([0; 16]), |row| row.session.id);
+        let after = sessions.last().map_or(SessionId([0; 16]), |row| row.session.id);
         let page = installation.store.list_sessions(after, ended, PAGE).await;
         let page = page.context("cannot read the sessions")?;
         if page.is_empty() {
@@ -153,38 +134,22 @@ async fn all(installation: &Installation, ended: bool) -> Result<Vec<SessionRow>
 async fn show(installation: &Installation, arguments: &ShowArguments) -> Result<(), Failure> {
     let row = find(installation, &arguments.session).await?;
     if arguments.json {
-        return Ok(output::json(&as_json(
-            &row,
-            &installation.config.server_name,
-        ))?);
+        return Ok(output::json(&as_json(&row, &installation.config.server_name))?);
     }
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let session = &row.session;
     Ok(output::details(&[
         ("session", session.id.to_string()),
         ("user", row.localpart.clone()),
-        (
-            "device",
-            text(
-                row.device_id
-                    .as_ref()
-                    .map(|device| device.as_str().to_owned()),
-            ),
-        ),
+        ("device", text(row.device_id.as_ref().map(|device| device.as_str().to_owned()))),
         ("name", text(row.display_name.clone())),
         ("state", state(&row).to_owned()),
         ("signed in", time(row.created_at)),
         ("last seen", time(row.last_seen)),
         ("ended", time_or_dash(row.ended_at)),
-        (
-            "refreshes",
-            session.generation.saturating_sub(1).to_string(),
-        ),
+        ("refreshes", session.generation.saturating_sub(1).to_string()),
         ("access token ends", time(session.at_exp)),
-        (
-            "refresh token ends",
-            time_or_dash(session.rt_hash.map(|_| session.rt_exp)),
-        ),
+        ("refresh token ends", time_or_dash(session.rt_hash.map(|_| session.rt_exp))),
         ("session ends", time(session.session_exp)),
         ("address", text(row.ip.clone())),
         ("user agent", text(row.user_agent.clone())),
@@ -194,16 +159,11 @@ async fn show(installation: &Installation, arguments: &ShowArguments) -> Result<
 async fn end(installation: &Installation, id: &str, yes: bool) -> Result<(), Failure> {
     let row = find(installation, id).await?;
     let (id, user) = (row.session.id, row.session.user);
-    terminal::confirm(
-        &format!("End session {id} of {}, with its device?", row.localpart),
-        yes,
-    )?;
+    terminal::confirm(&format!("End session {id} of {}, with its device?", row.localpart), yes)?;
     let mut event = operator_event("session_ended", now());
     (event.user, event.session) = (Some(user), Some(id));
-    let ended = installation
-        .store
-        .end_with_device(id, user, row.device_id.as_ref(), EndReason::Admin, &event)
-        .await;
+    let ended =
+        installation.store.end_with_device(id, user, row.device_id.as_ref(), EndReason::Admin, &event).await;
     let message = match ended.context("cannot end the session")? {
         true => "Ended",
         false => "Had ended before:",
@@ -214,18 +174,12 @@ async fn end(installation: &Installation, id: &str, yes: bool) -> Result<(), Fai
 
 async fn end_all_of(installation: &Installation, name: &str, yes: bool) -> Result<(), Failure> {
     let name = localpart(name, &installation.config)?;
-    terminal::confirm(
-        &format!("End every session of {}, with its devices?", name.as_str()),
-        yes,
-    )?;
+    terminal::confirm(&format!("End every session of {}, with its devices?", name.as_str()), yes)?;
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let user = find_user(installation, name.as_str()).await?;
         let mut event = operator_event("sessions_ended", now());
         event.user = Some(user.key);
-        let ended = installation
-            .store
-            .end_all_of(user.key, user.epoch, EndReason::Admin, &event)
-            .await;
+        let ended = installation.store.end_all_of(user.key, user.epoch, EndReason::Admin, &event).await;
         if ended.context("cannot end the sessions")? {
             eprintln!("Ended every session of {}.", name.as_str());
             return Ok(());
@@ -236,16 +190,12 @@ async fn end_all_of(installation: &Installation, name: &str, yes: bool) -> Resul
 
 async fn find(installation: &Installation, text: &str) -> Result<SessionRow, Failure> {
     let Some(id) = SessionId::parse(text) else {
-        let error =
-            anyhow!("{text:?} is not the name of a session; `ligand session list` shows them");
+        let error = anyhow!("{text:?} is not the name of a session; `ligand session list` shows them");
         return Err(Failure::Refused(error));
     };
     let found = installation.store.show_session(id).await;
-    let missing =
-        || anyhow!("there is no session {id}; `ligand session list` shows those there are");
-    Ok(found
-        .context("cannot read the session")?
-        .ok_or_else(missing)?)
+    let missing = || anyhow!("there is no session {id}; `ligand session list` shows those there are");
+    Ok(found.context("cannot read the session")?.ok_or_else(missing)?)
 }
 
 fn state(row: &SessionRow) -> &'static str {

@@ -131,12 +131,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Unlock(arguments) => set_flag(&installation, &arguments.name, Flag::Unlock).await,
         Command::Deactivate(arguments) => deactivate(&installation, &arguments).await,
         Command::Admin(arguments) => {
-            set_flag(
-                &installation,
-                &arguments.name,
-                Flag::Admin(!arguments.revoke),
-            )
-            .await
+            set_flag(&installation, &arguments.name, Flag::Admin(!arguments.revoke)).await
         }
     };
     installation.store.close().await;
@@ -158,20 +153,15 @@ async fn add(installation: &Installation, arguments: &AddArguments) -> Result<()
     };
     let mut event = operator_event("user_added", now);
     event.user = Some(key);
-    let created = installation
-        .store
-        .create_user(&new, &Registration::default(), &event)
-        .await;
+    let created = installation.store.create_user(&new, &Registration::default(), &event).await;
     let user_id = name.user_id(&config.server_name);
     match created.context("cannot make the account")? {
         Created::Done => {
             eprintln!("Added {user_id}");
             Ok(())
         }
-        _ => Err(anyhow!(
-            "{user_id} exists already; `ligand user set-password {name}` changes its password"
-        )
-        .into()),
+        _ => Err(anyhow!("{user_id} exists already; `ligand user set-password {name}` changes its password")
+            .into()),
     }
 }
 
@@ -201,10 +191,7 @@ async fn list(installation: &Installation, arguments: &ListArguments) -> Result<
         ]
     };
     let rows: Vec<_> = users.iter().map(row).collect();
-    Ok(output::table(
-        ["USER", "STATE", "KIND", "MADE", "LAST SIGN-IN"],
-        &rows,
-    )?)
+    Ok(output::table(["USER", "STATE", "KIND", "MADE", "LAST SIGN-IN"], &rows)?)
 }
 
 async fn show(installation: &Installation, arguments: &ShowArguments) -> Result<(), Failure> {
@@ -234,10 +221,7 @@ async fn show(installation: &Installation, arguments: &ShowArguments) -> Result<
     ])?)
 }
 
-async fn set_password(
-    installation: &Installation,
-    arguments: &SetPasswordArguments,
-) -> Result<(), Failure> {
+async fn set_password(installation: &Installation, arguments: &SetPasswordArguments) -> Result<(), Failure> {
     let name = localpart(&arguments.name, &installation.config)?;
     // Before the person types a password in vain.
     active(installation, &name).await?;
@@ -250,22 +234,10 @@ async fn set_password(
         event.user = Some(user.key);
         let set = installation
             .store
-            .set_password(
-                user.key,
-                user.verified(),
-                &hash,
-                end_others,
-                None,
-                None,
-                &event,
-            )
+            .set_password(user.key, user.verified(), &hash, end_others, None, None, &event)
             .await;
         if set.context("cannot set the password")? {
-            let devices = if end_others {
-                "; every device is signed out"
-            } else {
-                ""
-            };
+            let devices = if end_others { "; every device is signed out" } else { "" };
             eprintln!("Set the password of {name}{devices}.");
             return Ok(());
         }
@@ -296,10 +268,7 @@ async fn set_flag(installation: &Installation, name: &str, flag: Flag) -> Result
     Ok(())
 }
 
-async fn deactivate(
-    installation: &Installation,
-    arguments: &DeactivateArguments,
-) -> Result<(), Failure> {
+async fn deactivate(installation: &Installation, arguments: &DeactivateArguments) -> Result<(), Failure> {
     let name = localpart(&arguments.name, &installation.config)?;
     active(installation, &name).await?;
     let question = format!("Deactivate {name} for good? This cannot be undone.");
@@ -308,10 +277,7 @@ async fn deactivate(
         let user = active(installation, &name).await?;
         let mut event = operator_event("user_deactivated", now());
         event.user = Some(user.key);
-        let done = installation
-            .store
-            .deactivate(user.key, user.epoch, arguments.erase, None, &event)
-            .await;
+        let done = installation.store.deactivate(user.key, user.epoch, arguments.erase, None, &event).await;
         if done.context("cannot deactivate the account")? {
             eprintln!("Deactivated {name}; every session is ended.");
             return Ok(());
@@ -332,9 +298,7 @@ pub fn localpart(text: &str, config: &Config) -> Result<Localpart, Failure> {
             IdError::NotLocal => "is a user of another server",
             _ => "is not a user name",
         };
-        Failure::Refused(anyhow!(
-            "{text:?} {cause}; expected a name or @name:{server}"
-        ))
+        Failure::Refused(anyhow!("{text:?} {cause}; expected a name or @name:{server}"))
     })
 }
 
@@ -353,9 +317,7 @@ pub async fn find_user(installation: &Installation, name: &str) -> Result<User, 
     let found = installation.store.find_user(&name).await;
     let user_id = name.user_id(&installation.config.server_name);
     let missing = || anyhow!("there is no {user_id}; `ligand user list` shows who there is");
-    Ok(found
-        .context("cannot read the account")?
-        .ok_or_else(missing)?)
+    Ok(found.context("cannot read the account")?.ok_or_else(missing)?)
 }
 
 /// The account of that name, unless it is deactivated.
@@ -370,22 +332,14 @@ async fn active(installation: &Installation, name: &Localpart) -> Result<User, F
 
 /// Reads a password. One that is too short or too long is refused; a weak one is the operator's
 /// decision, and only remarked on.
-fn new_password(
-    name: &Localpart,
-    config: &Config,
-    from_stdin: bool,
-) -> Result<NormalisedPassword, Failure> {
+fn new_password(name: &Localpart, config: &Config, from_stdin: bool) -> Result<NormalisedPassword, Failure> {
     let text = terminal::new_password(from_stdin)?;
-    let owner = Owner {
-        localpart: name.as_str(),
-        server_name: &config.server_name,
-    };
+    let owner = Owner { localpart: name.as_str(), server_name: &config.server_name };
     match NormalisedPassword::chosen(&text, owner) {
         Ok(password) => Ok(password),
         Err(weak @ (WeakPassword::Common | WeakPassword::ResemblesName)) => {
             eprintln!("warning: {weak}");
-            NormalisedPassword::presented(&text)
-                .map_err(|_| anyhow!("the password is too long").into())
+            NormalisedPassword::presented(&text).map_err(|_| anyhow!("the password is too long").into())
         }
         Err(refused) => Err(anyhow!("{refused}").into()),
     }

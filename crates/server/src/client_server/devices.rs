@@ -116,7 +116,6 @@ pub async fn delete_several(
     forget(&protected, &session, &devices).await
 }
 
-#[allow(clippy::too_many_arguments)]
 fn protected<'a>(
     app: &'a App,
     operation: Operation,

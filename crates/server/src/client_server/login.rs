@@ -93,7 +93,7 @@ fn check_type(body: &Object, surface: Surface) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// 400 for a malformed or unknown identifier.
-pub(super) fn user_name(body: &Object) -> Result<Option<String>, ApiError> {
+pub fn user_name(body: &Object) -> Result<Option<String>, ApiError> {
     let unknown = || Ok(Some(String::new()));
     if let Some(identifier) = body.object("identifier")? {
         let third_party = identifier.0.contains_key("medium") && identifier.0.contains_key("address");

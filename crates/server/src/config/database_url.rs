@@ -167,7 +167,7 @@ mod tests {
         );
         for wrong in [
             "sqlite:",
-            "sqlite:///x",
+            "sqlite://x",
             "sqlite::memory:",
             "mysql://h/d",
             "x.db",

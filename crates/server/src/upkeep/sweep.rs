@@ -23,7 +23,7 @@ pub async fn run(app: App) {
     const WALK_EVERY: u32 = 120;
     let mut round = 0_u32;
     loop {
-        if let Err(error) = sweep(&app, round % WALK_EVERY == 0).await {
+        if let Err(error) = sweep(&app, round.is_multiple_of(WALK_EVERY)).await {
             tracing::warn!(%error, "upkeep was interrupted; it goes on in the next round");
         }
         round = round.wrapping_add(1);
