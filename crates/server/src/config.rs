@@ -196,9 +196,7 @@ impl Default for Config {
                 pool_size: 16,
             },
             sessions: Sessions::default(),
-            registration: Registration {
-                mode: RegistrationMode::Closed,
-            },
+            registration: Registration { mode: RegistrationMode::Closed },
             rate_limits: RateLimits::default(),
             compat: Compat {
                 legacy_v1_403: false,
@@ -211,10 +209,7 @@ impl Default for Config {
                 r0_always_refresh_token: true,
             },
             support: Support::default(),
-            log: Log {
-                format: LogFormat::Human,
-                level: "info".to_owned(),
-            },
+            log: Log { format: LogFormat::Human, level: "info".to_owned() },
         }
     }
 }
@@ -242,20 +237,11 @@ impl Default for RateLimits {
         Self {
             enabled: true,
             // One every six seconds.
-            login: RateLimit {
-                per_second: 0.1667,
-                burst: 10,
-            },
+            login: RateLimit { per_second: 0.1667, burst: 10 },
             // One every twenty minutes.
-            registration: RateLimit {
-                per_second: 0.000833,
-                burst: 3,
-            },
+            registration: RateLimit { per_second: 0.000833, burst: 3 },
             // So wide that only a runaway loop meets it.
-            refresh: RateLimit {
-                per_second: 2.0,
-                burst: 120,
-            },
+            refresh: RateLimit { per_second: 2.0, burst: 120 },
         }
     }
 }
@@ -286,10 +272,7 @@ impl Config {
     /// folder.
     #[must_use]
     pub fn database_url(&self) -> DatabaseUrl {
-        self.database
-            .url
-            .clone()
-            .unwrap_or_else(|| DatabaseUrl::Sqlite(self.data_dir.join("ligand.db")))
+        self.database.url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite(self.data_dir.join("ligand.db")))
     }
 }
 

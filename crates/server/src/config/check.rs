@@ -19,10 +19,7 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut require = |holds: bool, key, text: &str| {
         if !holds {
-            found.push(Finding {
-                key,
-                text: text.to_owned(),
-            });
+            found.push(Finding { key, text: text.to_owned() });
         }
     };
     require(
@@ -37,33 +34,17 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         r#"is not a base URL; expected http:// or https:// with a host and no user, query or fragment, such as "https://matrix.example.org""#,
     );
     require(
-        config
-            .http
-            .metrics_listen
-            .is_none_or(|metrics| metrics.port() == 0 || metrics != config.http.listen),
+        config.http.metrics_listen.is_none_or(|metrics| metrics.port() == 0 || metrics != config.http.listen),
         "http.metrics_listen",
         "is the same address as `http.listen`; give it a port of its own",
     );
-    require(
-        config.database.pool_size > 0,
-        "database.pool_size",
-        "is 0; expected at least 1 connection",
-    );
+    require(config.database.pool_size > 0, "database.pool_size", "is 0; expected at least 1 connection");
     let sessions = &config.sessions;
     let lifetimes = [
-        (
-            "sessions.access_token_lifetime",
-            Some(sessions.access_token_lifetime),
-        ),
-        (
-            "sessions.refresh_token_lifetime",
-            sessions.refresh_token_lifetime,
-        ),
+        ("sessions.access_token_lifetime", Some(sessions.access_token_lifetime)),
+        ("sessions.refresh_token_lifetime", sessions.refresh_token_lifetime),
         ("sessions.session_lifetime", sessions.session_lifetime),
-        (
-            "sessions.unrefreshable_access_token_lifetime",
-            sessions.unrefreshable_access_token_lifetime,
-        ),
+        ("sessions.unrefreshable_access_token_lifetime", sessions.unrefreshable_access_token_lifetime),
     ];
     for (key, lifetime) in lifetimes {
         require(
@@ -86,11 +67,7 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
     }
     require(
         url_ok(&config.support.support_page)
-            || config
-                .support
-                .support_page
-                .as_deref()
-                .is_some_and(is_web_page),
+            || config.support.support_page.as_deref().is_some_and(is_web_page),
         "support.support_page",
         r#"is not a URL; expected one such as "https://example.org/help""#,
     );
@@ -107,17 +84,12 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut warn = |applies: bool, key, text: &str| {
         if applies {
-            found.push(Finding {
-                key,
-                text: text.to_owned(),
-            });
+            found.push(Finding { key, text: text.to_owned() });
         }
     };
     let sessions = &config.sessions;
     warn(
-        sessions
-            .refresh_token_lifetime
-            .is_some_and(|idle| idle <= sessions.access_token_lifetime),
+        sessions.refresh_token_lifetime.is_some_and(|idle| idle <= sessions.access_token_lifetime),
         "sessions.refresh_token_lifetime",
         "is not longer than `sessions.access_token_lifetime`: clients that refresh when their access token ends will find the refresh token expired and must sign in again",
     );
@@ -132,21 +104,9 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
 fn rate_limits(config: &Config) -> [(&'static str, &'static str, RateLimit); 3] {
     let limits = &config.rate_limits;
     [
-        (
-            "rate_limits.login.per_second",
-            "rate_limits.login.burst",
-            limits.login,
-        ),
-        (
-            "rate_limits.registration.per_second",
-            "rate_limits.registration.burst",
-            limits.registration,
-        ),
-        (
-            "rate_limits.refresh.per_second",
-            "rate_limits.refresh.burst",
-            limits.refresh,
-        ),
+        ("rate_limits.login.per_second", "rate_limits.login.burst", limits.login),
+        ("rate_limits.registration.per_second", "rate_limits.registration.burst", limits.registration),
+        ("rate_limits.refresh.per_second", "rate_limits.refresh.burst", limits.refresh),
     ]
 }
 
@@ -157,20 +117,11 @@ fn is_server_name(name: &str) -> bool {
         Some(colon) if !name.ends_with(']') => (&name[..colon], Some(&name[colon + 1..])),
         _ => (name, None),
     };
-    let port_ok = port.is_none_or(|port| {
-        (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
-    });
-    let host_ok = match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    let port_ok =
+        port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()));
+    let host_ok = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
-        }
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'),
     };
     name.len() <= SERVER_NAME_BYTES_MAX && host_ok && port_ok
 }
@@ -184,9 +135,7 @@ fn is_web_page(url: &str) -> bool {
         return false;
     };
     let host = parsed.host().is_some_and(|host| !host.is_empty());
-    let user = parsed
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'));
+    let user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
     matches!(parsed.scheme_str(), Some("http" | "https")) && host && !user
 }
 
@@ -200,9 +149,7 @@ fn is_log_level(text: &str) -> bool {
             None => directive,
         };
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
-        levels
-            .iter()
-            .any(|known| level.trim().eq_ignore_ascii_case(known))
+        levels.iter().any(|known| level.trim().eq_ignore_ascii_case(known))
     })
 }
 
@@ -249,11 +196,7 @@ mod tests {
 
     #[test]
     fn base_urls() {
-        for right in [
-            "http://localhost:8008",
-            "https://example.org",
-            "https://example.org/matrix/",
-        ] {
+        for right in ["http://localhost:8008", "https://example.org", "https://example.org/matrix/"] {
             assert!(is_base_url(right), "{right}");
         }
         for wrong in [
@@ -273,13 +216,7 @@ mod tests {
 
     #[test]
     fn log_levels() {
-        for right in [
-            "info",
-            "INFO",
-            "off",
-            "info,ligand_storage=debug",
-            "warn, tower=off",
-        ] {
+        for right in ["info", "INFO", "off", "info,ligand_storage=debug", "warn, tower=off"] {
             assert!(is_log_level(right), "{right}");
         }
         for wrong in ["", "infoo", "info,", "=debug", "info,ligand=loud"] {

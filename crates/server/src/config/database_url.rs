@@ -44,9 +44,7 @@ impl FromStr for DatabaseUrl {
             let named = !path.is_empty() && !relative_url && !path.starts_with(':');
             return named.then(|| Self::Sqlite(PathBuf::from(path))).ok_or(());
         }
-        let rest = text
-            .strip_prefix("postgres://")
-            .or_else(|| text.strip_prefix("postgresql://"));
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
         match rest {
             Some(rest) if !rest.is_empty() => Ok(Self::Postgres(text.to_owned())),
             _ => Err(()),
@@ -131,18 +129,9 @@ mod tests {
             ("postgres://u:canary@h/d", "postgres://u:***@h/d"),
             ("postgresql://u:canary@h:5432", "postgresql://u:***@h:5432"),
             ("postgres://u@h/d", "postgres://u@h/d"),
-            (
-                "postgres://h/d?sslmode=require",
-                "postgres://h/d?sslmode=require",
-            ),
-            (
-                "postgres://h/d?user=u&password=canary",
-                "postgres://h/d?user=u&password=***",
-            ),
-            (
-                "postgres://h/d?p%61ssword=canary",
-                "postgres://h/d?p%61ssword=***",
-            ),
+            ("postgres://h/d?sslmode=require", "postgres://h/d?sslmode=require"),
+            ("postgres://h/d?user=u&password=canary", "postgres://h/d?user=u&password=***"),
+            ("postgres://h/d?p%61ssword=canary", "postgres://h/d?p%61ssword=***"),
             ("postgres://h/d?password=s@canary", "postgres://***"),
             ("postgres://u:canary/x@h/d", "postgres://***"),
             ("postgres://u:c@canary@h/d", "postgres://***"),
@@ -157,23 +146,9 @@ mod tests {
 
     #[test]
     fn sqlite_takes_a_path_and_nothing_else() {
-        assert_eq!(
-            "sqlite:a/b.db".parse(),
-            Ok(DatabaseUrl::Sqlite(PathBuf::from("a/b.db")))
-        );
-        assert_eq!(
-            "sqlite:/var/lib/l.db".parse(),
-            Ok(DatabaseUrl::Sqlite(PathBuf::from("/var/lib/l.db")))
-        );
-        for wrong in [
-            "sqlite:",
-            "sqlite://x",
-            "sqlite::memory:",
-            "mysql://h/d",
-            "x.db",
-            "",
-            "postgres://",
-        ] {
+        assert_eq!("sqlite:a/b.db".parse(), Ok(DatabaseUrl::Sqlite(PathBuf::from("a/b.db"))));
+        assert_eq!("sqlite:/var/lib/l.db".parse(), Ok(DatabaseUrl::Sqlite(PathBuf::from("/var/lib/l.db"))));
+        for wrong in ["sqlite:", "sqlite://x", "sqlite::memory:", "mysql://h/d", "x.db", "", "postgres://"] {
             assert_eq!(wrong.parse::<DatabaseUrl>(), Err(()), "{wrong}");
         }
     }

@@ -5,14 +5,8 @@ use std::time::Duration;
 const SECOND: u64 = 1000;
 const DAY: u64 = 24 * 60 * 60 * SECOND;
 /// Units with their length in milliseconds, longest first.
-const UNITS: [(&str, u64); 6] = [
-    ("w", 7 * DAY),
-    ("d", DAY),
-    ("h", 60 * 60 * SECOND),
-    ("m", 60 * SECOND),
-    ("s", SECOND),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 6] =
+    [("w", 7 * DAY), ("d", DAY), ("h", 60 * 60 * SECOND), ("m", 60 * SECOND), ("s", SECOND), ("ms", 1)];
 /// A hundred years: far above any use, and far below where adding it to a time could overflow.
 const LONGEST: u64 = 36_500 * DAY;
 
@@ -38,9 +32,7 @@ pub fn format_duration(duration: Duration) -> String {
     if total == 0 {
         return "0s".to_owned();
     }
-    let exact = UNITS
-        .iter()
-        .find(|(_, length)| total.is_multiple_of(*length));
+    let exact = UNITS.iter().find(|(_, length)| total.is_multiple_of(*length));
     let (unit, length) = exact.copied().unwrap_or(("ms", 1));
     format!("{}{unit}", total / length)
 }
@@ -66,10 +58,7 @@ mod tests {
             assert_eq!(format_duration(duration), text);
         }
         assert_eq!(format_duration(Duration::from_secs(3600)), "1h");
-        assert_eq!(
-            parse_duration("36500d").unwrap().as_millis(),
-            u128::from(LONGEST)
-        );
+        assert_eq!(parse_duration("36500d").unwrap().as_millis(), u128::from(LONGEST));
     }
 
     #[test]

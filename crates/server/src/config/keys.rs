@@ -43,10 +43,7 @@ impl Key {
 
     /// The environment variable that overrides it: `LIGAND_HTTP__LISTEN`.
     pub(super) fn variable(&self) -> String {
-        format!(
-            "LIGAND_{}",
-            self.name.replace('.', "__").to_ascii_uppercase()
-        )
+        format!("LIGAND_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
 
     /// Its default as TOML; `None` when absent.
@@ -72,11 +69,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 
 /// Whether `name` is a section, or holds one.
 pub(super) fn is_section(name: &str) -> bool {
-    let inner = |key: &Key| {
-        key.name
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('.'))
-    };
+    let inner = |key: &Key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     all().any(inner)
 }
 
@@ -152,10 +145,7 @@ pub(super) static SECTIONS: &[Section] = &[
         name: "sessions",
         doc: "How long tokens and sessions live, and what a repeated refresh gets. An absent lifetime means no limit.",
         keys: &[
-            key!(
-                sessions.access_token_lifetime,
-                "Life of an access token that a refresh token can renew."
-            ),
+            key!(sessions.access_token_lifetime, "Life of an access token that a refresh token can renew."),
             key!(sessions.refresh_token_lifetime, "How long a refresh token may lie unused before the person must sign in again.", example r#""30d""#),
             key!(sessions.session_lifetime, "How long a session may last in all, refreshed or not.", example r#""365d""#),
             key!(sessions.unrefreshable_access_token_lifetime, "Life of an access token given to a client that takes no refresh token.", example r#""30d""#),
@@ -208,20 +198,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 rate_limits.registration.per_second,
                 "Registrations regained per second; the default is one in twenty minutes."
             ),
-            key!(
-                rate_limits.registration.burst,
-                "Registrations allowed at once."
-            ),
+            key!(rate_limits.registration.burst, "Registrations allowed at once."),
         ],
     },
     Section {
         name: "rate_limits.refresh",
         doc: "Refreshes with a genuine token per session, and failed ones per address. Only a runaway loop should meet it.",
         keys: &[
-            key!(
-                rate_limits.refresh.per_second,
-                "Refreshes regained per second."
-            ),
+            key!(rate_limits.refresh.per_second, "Refreshes regained per second."),
             key!(rate_limits.refresh.burst, "Refreshes allowed at once."),
         ],
     },

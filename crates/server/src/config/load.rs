@@ -74,9 +74,8 @@ impl Loaded {
             loading.read_file(path);
         }
         // The environment has no order of its own; messages should not depend on it.
-        let variables: BTreeMap<String, String> = env
-            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
-            .collect();
+        let variables: BTreeMap<String, String> =
+            env.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
         for (name, value) in &variables {
             loading.read_variable(name, value);
         }
@@ -133,9 +132,8 @@ impl Loading {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
-                let text = format!(
-                    "cannot be read: {error}; `ligand config init` prints a file to begin with"
-                );
+                let text =
+                    format!("cannot be read: {error}; `ligand config init` prints a file to begin with");
                 return self.problem(path.display().to_string(), text);
             }
         };
@@ -161,13 +159,7 @@ impl Loading {
                 _ => format!("{section}.{}", short_name.get_ref()),
             };
             if let Some(key) = keys::find(&name) {
-                self.read_value(
-                    source,
-                    key,
-                    &short_name.span(),
-                    value.get_ref(),
-                    &value.span(),
-                );
+                self.read_value(source, key, &short_name.span(), value.get_ref(), &value.span());
             } else if !keys::is_section(&name) {
                 let text = unknown_key(&name, value.get_ref().is_table());
                 self.problem(source.place(&short_name.span()), text);
@@ -203,8 +195,7 @@ impl Loading {
         }
         match keys::all().find(|key| key.variable() == name) {
             Some(key) if (key.set_from_env)(&mut self.config, value) => {
-                self.origins
-                    .insert(key.name, Origin::Environment(name.to_owned()));
+                self.origins.insert(key.name, Origin::Environment(name.to_owned()));
             }
             Some(key) => self.problem(name.to_owned(), wrong_value(key, &format!("{value:?}"))),
             None => self.warnings.push(Warning(unknown_variable(name))),
@@ -233,12 +224,7 @@ impl Loading {
     #[cfg(unix)]
     fn warn_if_readable_by_others(&mut self, path: &Path) {
         use std::os::unix::fs::PermissionsExt;
-        let password = self
-            .config
-            .database
-            .url
-            .as_ref()
-            .is_some_and(super::DatabaseUrl::has_password);
+        let password = self.config.database.url.as_ref().is_some_and(super::DatabaseUrl::has_password);
         let open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
         if password && open {
             let path = path.display();
@@ -253,15 +239,9 @@ impl Loading {
 
     fn finish(self) -> Result<Loaded, ConfigError> {
         if !self.problems.is_empty() {
-            return Err(ConfigError {
-                problems: self.problems,
-            });
+            return Err(ConfigError { problems: self.problems });
         }
-        Ok(Loaded {
-            config: self.config,
-            warnings: self.warnings,
-            origins: self.origins,
-        })
+        Ok(Loaded { config: self.config, warnings: self.warnings, origins: self.origins })
     }
 }
 
@@ -269,17 +249,12 @@ impl Loading {
 fn unknown_key(name: &str, is_table: bool) -> String {
     let sections = keys::SECTIONS.iter().map(|section| section.name);
     let (kind, near) = if is_table {
-        (
-            "section",
-            nearest(name, sections.filter(|name| !name.is_empty())),
-        )
+        ("section", nearest(name, sections.filter(|name| !name.is_empty())))
     } else {
         ("key", nearest(name, keys::all().map(|key| key.name)))
     };
     let near = near.unwrap_or_default();
-    format!(
-        "unknown {kind} `{name}`; did you mean `{near}`? (`ligand config init` lists every key)"
-    )
+    format!("unknown {kind} `{name}`; did you mean `{near}`? (`ligand config init` lists every key)")
 }
 
 fn unknown_variable(name: &str) -> String {

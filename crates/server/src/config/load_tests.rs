@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::super::{
-    Contact, DatabaseUrl, LogFormat, RegistrationMode, commented_file, reference_document,
-};
+use super::super::{Contact, DatabaseUrl, LogFormat, RegistrationMode, commented_file, reference_document};
 use super::*;
 
 fn file(text: &str) -> NamedTempFile {
@@ -18,10 +16,7 @@ fn file(text: &str) -> NamedTempFile {
 }
 
 fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-    let pairs: Vec<_> = pairs
-        .iter()
-        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-        .collect();
+    let pairs: Vec<_> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     pairs.into_iter()
 }
 
@@ -44,10 +39,7 @@ fn nothing_given_is_the_default() {
     assert_eq!(config, Config::default());
     assert_eq!(warnings, []);
     assert_eq!(config.public_url(), "http://127.0.0.1:8008");
-    assert_eq!(
-        config.database_url(),
-        DatabaseUrl::Sqlite("./ligand-data/ligand.db".into())
-    );
+    assert_eq!(config.database_url(), DatabaseUrl::Sqlite("./ligand-data/ligand.db".into()));
 }
 
 const EVERY_KEY: &str = r#"
@@ -106,27 +98,15 @@ fn a_file_sets_every_key() {
     assert_eq!(config.public_url(), "https://matrix.example.org");
     assert!(config.http.trusted_proxies[0].contains("10.1.1.1".parse().unwrap()));
     assert!(matches!(config.database_url(), DatabaseUrl::Postgres(url) if url.contains("canary")));
-    assert_eq!(
-        config.sessions.legacy_retry_window,
-        Duration::from_millis(500)
-    );
-    assert_eq!(
-        config.sessions.session_lifetime,
-        Some(Duration::from_secs(364 * 86400))
-    );
+    assert_eq!(config.sessions.legacy_retry_window, Duration::from_millis(500));
+    assert_eq!(config.sessions.session_lifetime, Some(Duration::from_secs(364 * 86400)));
     assert_eq!(config.registration.mode, RegistrationMode::Token);
     assert_eq!(config.rate_limits.login.burst, 16);
-    assert_eq!(
-        config.rate_limits.registration.per_second.to_bits(),
-        1f64.to_bits()
-    );
+    assert_eq!(config.rate_limits.registration.per_second.to_bits(), 1f64.to_bits());
     assert_eq!(config.support.contacts.len(), 2);
     assert_eq!(config.log.format, LogFormat::Json);
     for (key, value, origin) in loaded.entries() {
-        assert!(
-            matches!(origin, Origin::File(..)),
-            "{key} is missing from EVERY_KEY"
-        );
+        assert!(matches!(origin, Origin::File(..)), "{key} is missing from EVERY_KEY");
         let untouched = (keys::find(key).unwrap().print)(&Config::default());
         assert_ne!(value, untouched, "{key} is no different from its default");
     }
@@ -136,14 +116,10 @@ fn a_file_sets_every_key() {
 fn the_environment_sets_every_key_and_wins() {
     let loaded = read(EVERY_KEY, &[]).unwrap();
     // What `print` shows of each key, given to its variable over a file that says otherwise.
-    let text = |value: String| {
-        value
-            .strip_prefix('"')
-            .map_or(value.clone(), |v| v.trim_end_matches('"').to_owned())
-    };
-    let variables: Vec<(String, String)> = keys::all()
-        .map(|key| (key.variable(), text((key.print)(&loaded.config).unwrap())))
-        .collect();
+    let text =
+        |value: String| value.strip_prefix('"').map_or(value.clone(), |v| v.trim_end_matches('"').to_owned());
+    let variables: Vec<(String, String)> =
+        keys::all().map(|key| (key.variable(), text((key.print)(&loaded.config).unwrap()))).collect();
     let base = file("server_name = \"other.example\"\n[rate_limits.login]\nburst = 3\n");
     let again = Loaded::read(Some(base.path()), variables.into_iter()).unwrap();
     for ((key, value, origin), (_, expected, _)) in again.entries().zip(loaded.entries()) {
@@ -155,38 +131,24 @@ fn the_environment_sets_every_key_and_wins() {
 #[test]
 fn variables_have_the_names_of_the_launch_contract() {
     let variables: BTreeSet<String> = keys::all().map(Key::variable).collect();
-    for name in [
-        "LIGAND_SERVER_NAME",
-        "LIGAND_HTTP__LISTEN",
-        "LIGAND_RATE_LIMITS__LOGIN__BURST",
-    ] {
+    for name in ["LIGAND_SERVER_NAME", "LIGAND_HTTP__LISTEN", "LIGAND_RATE_LIMITS__LOGIN__BURST"] {
         assert!(variables.contains(name), "{name}");
     }
-    assert_eq!(
-        variables.len(),
-        keys::all().count(),
-        "a key is listed twice"
-    );
+    assert_eq!(variables.len(), keys::all().count(), "a key is listed twice");
 }
 
 #[test]
 fn lists_in_the_environment_are_toml_or_separated_by_commas() {
-    for (text, count) in [
-        ("10.0.0.1, ::1,192.168.0.0/16", 3),
-        ("[\"10.0.0.1\", \"::1\"]", 2),
-        ("", 0),
-        ("[]", 0),
-    ] {
+    for (text, count) in
+        [("10.0.0.1, ::1,192.168.0.0/16", 3), ("[\"10.0.0.1\", \"::1\"]", 2), ("", 0), ("[]", 0)]
+    {
         let loaded = Loaded::read(None, env(&[("LIGAND_HTTP__TRUSTED_PROXIES", text)])).unwrap();
         assert_eq!(loaded.config.http.trusted_proxies.len(), count, "{text}");
     }
     let contacts = r#"[{ role = "m.role.admin", email_address = "a@b.c" }]"#;
     let loaded = Loaded::read(None, env(&[("LIGAND_SUPPORT__CONTACTS", contacts)])).unwrap();
-    let admin = Contact {
-        role: "m.role.admin".to_owned(),
-        matrix_id: None,
-        email_address: Some("a@b.c".to_owned()),
-    };
+    let admin =
+        Contact { role: "m.role.admin".to_owned(), matrix_id: None, email_address: Some("a@b.c".to_owned()) };
     assert_eq!(loaded.config.support.contacts, [admin]);
 }
 
@@ -235,31 +197,13 @@ fn wrong_values_name_the_line_and_what_was_expected() {
             "[registration]\nmode = \"opne\"",
             "2: `registration.mode` is \"opne\"; expected \"closed\", \"token\" or \"open\"",
         ),
-        (
-            "[rate_limits.login]\nburst = -1",
-            "2: `rate_limits.login.burst` is -1; expected a whole number",
-        ),
-        (
-            "[rate_limits]\nenabled = \"yes\"",
-            "2: `rate_limits.enabled` is \"yes\"; expected true or false",
-        ),
-        (
-            "http = 5",
-            "1: `http` is a section; write its keys below a line `[http]`",
-        ),
-        (
-            "[[support.contacts]]\nrole = \"m.role.admin\"",
-            "1: `support.contacts` is",
-        ),
-        (
-            "[log]\nformat = \"xml\"",
-            "2: `log.format` is \"xml\"; expected \"human\" or \"json\"",
-        ),
+        ("[rate_limits.login]\nburst = -1", "2: `rate_limits.login.burst` is -1; expected a whole number"),
+        ("[rate_limits]\nenabled = \"yes\"", "2: `rate_limits.enabled` is \"yes\"; expected true or false"),
+        ("http = 5", "1: `http` is a section; write its keys below a line `[http]`"),
+        ("[[support.contacts]]\nrole = \"m.role.admin\"", "1: `support.contacts` is"),
+        ("[log]\nformat = \"xml\"", "2: `log.format` is \"xml\"; expected \"human\" or \"json\""),
         ("a = \n", "1: is not TOML"),
-        (
-            "server_name = \"a\"\nserver_name = \"b\"\n",
-            "2: is not TOML: duplicate key",
-        ),
+        ("server_name = \"a\"\nserver_name = \"b\"\n", "2: is not TOML: duplicate key"),
     ] {
         let found = problems(text, &[]);
         assert_eq!(found.len(), 1, "{found:#?}");
@@ -272,47 +216,17 @@ fn wrong_values_name_the_line_and_what_was_expected() {
 #[test]
 fn broken_rules_name_the_place_of_the_key() {
     for (text, expected) in [
-        (
-            "server_name = \"https://x\"",
-            "1: `server_name` is not a server name",
-        ),
-        (
-            "[http]\npublic_url = \"https://x/?a\"",
-            "2: `http.public_url` is not a base URL",
-        ),
-        (
-            "[http]\nmetrics_listen = \"127.0.0.1:8008\"",
-            "2: `http.metrics_listen` is the same address",
-        ),
+        ("server_name = \"https://x\"", "1: `server_name` is not a server name"),
+        ("[http]\npublic_url = \"https://x/?a\"", "2: `http.public_url` is not a base URL"),
+        ("[http]\nmetrics_listen = \"127.0.0.1:8008\"", "2: `http.metrics_listen` is the same address"),
         ("[database]\npool_size = 0", "2: `database.pool_size` is 0"),
-        (
-            "[sessions]\naccess_token_lifetime = \"0s\"",
-            "2: `sessions.access_token_lifetime` is 0",
-        ),
-        (
-            "[sessions]\nsession_lifetime = \"0s\"",
-            "2: `sessions.session_lifetime` is 0",
-        ),
-        (
-            "[rate_limits.login]\nper_second = 0",
-            "2: `rate_limits.login.per_second` must be",
-        ),
-        (
-            "[rate_limits.refresh]\nper_second = nan",
-            "2: `rate_limits.refresh.per_second` must be",
-        ),
-        (
-            "[rate_limits.registration]\nburst = 0",
-            "2: `rate_limits.registration.burst` is 0",
-        ),
-        (
-            "[support]\nsupport_page = \"help\"",
-            "2: `support.support_page` is not a URL",
-        ),
-        (
-            "[log]\nlevel = \"loud\"",
-            "2: `log.level` is not a log level",
-        ),
+        ("[sessions]\naccess_token_lifetime = \"0s\"", "2: `sessions.access_token_lifetime` is 0"),
+        ("[sessions]\nsession_lifetime = \"0s\"", "2: `sessions.session_lifetime` is 0"),
+        ("[rate_limits.login]\nper_second = 0", "2: `rate_limits.login.per_second` must be"),
+        ("[rate_limits.refresh]\nper_second = nan", "2: `rate_limits.refresh.per_second` must be"),
+        ("[rate_limits.registration]\nburst = 0", "2: `rate_limits.registration.burst` is 0"),
+        ("[support]\nsupport_page = \"help\"", "2: `support.support_page` is not a URL"),
+        ("[log]\nlevel = \"loud\"", "2: `log.level` is not a log level"),
     ] {
         let found = problems(text, &[]);
         assert_eq!(found.len(), 1, "{found:#?}");
@@ -322,21 +236,14 @@ fn broken_rules_name_the_place_of_the_key() {
 
 #[test]
 fn wrong_variables_are_named() {
-    let found = problems(
-        "",
-        &[("LIGAND_HTTP__LISTEN", "x"), ("LIGAND_SERVER_NAME", "a b")],
-    );
+    let found = problems("", &[("LIGAND_HTTP__LISTEN", "x"), ("LIGAND_SERVER_NAME", "a b")]);
     assert_eq!(found.len(), 2);
     assert!(
         found[0].starts_with("LIGAND_HTTP__LISTEN: `http.listen` is \"x\"; expected an address"),
         "{}",
         found[0]
     );
-    assert!(
-        found[1].starts_with("LIGAND_SERVER_NAME: `server_name` is not a server name"),
-        "{}",
-        found[1]
-    );
+    assert!(found[1].starts_with("LIGAND_SERVER_NAME: `server_name` is not a server name"), "{}", found[1]);
 }
 
 #[test]
@@ -351,9 +258,7 @@ fn unknown_variables_are_a_warning() {
     let warnings: Vec<String> = loaded.warnings.iter().map(Warning::to_string).collect();
     assert_eq!(
         warnings,
-        [
-            "unknown environment variable LIGAND_HTTP_LISTEN is ignored; did you mean LIGAND_HTTP__LISTEN?"
-        ]
+        ["unknown environment variable LIGAND_HTTP_LISTEN is ignored; did you mean LIGAND_HTTP__LISTEN?"]
     );
 }
 
@@ -362,10 +267,7 @@ fn doubtful_settings_are_a_warning() {
     let count = |text: &str| read(text, &[]).unwrap().warnings.len();
     assert_eq!(count("[sessions]\nrefresh_token_lifetime = \"5m\""), 1);
     assert_eq!(count("[http]\nlisten = \"0.0.0.0:8008\""), 1);
-    assert_eq!(
-        count("[http]\nlisten = \"0.0.0.0:8008\"\npublic_url = \"https://example.org\""),
-        0
-    );
+    assert_eq!(count("[http]\nlisten = \"0.0.0.0:8008\"\npublic_url = \"https://example.org\""), 0);
 }
 
 #[cfg(unix)]
@@ -385,10 +287,7 @@ fn a_password_that_everybody_can_read_is_a_warning() {
 fn a_missing_file_says_how_to_make_one() {
     let error = Loaded::read(Some(Path::new("/nonexistent/ligand.toml")), env(&[])).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with("/nonexistent/ligand.toml: cannot be read: No such file"),
-        "{text}"
-    );
+    assert!(text.starts_with("/nonexistent/ligand.toml: cannot be read: No such file"), "{text}");
     assert!(text.contains("ligand config init"), "{text}");
 }
 
@@ -397,11 +296,7 @@ fn no_secret_leaves() {
     let loaded = read(EVERY_KEY, &[]).unwrap();
     assert!(!format!("{loaded:?}").contains("canary"));
     assert!(!loaded.annotated().contains("canary"));
-    assert!(
-        loaded
-            .annotated()
-            .contains("postgres://ligand:***@db/ligand")
-    );
+    assert!(loaded.annotated().contains("postgres://ligand:***@db/ligand"));
     let wrong = problems("[database]\nurl = \"postgre://u:canary@h/d\"", &[]);
     assert!(
         wrong[0].starts_with("2: `database.url` has a wrong value; expected \"sqlite:PATH\""),
@@ -425,15 +320,8 @@ fn the_commented_file_changes_nothing_and_its_keys_are_right() {
     };
     let active: String = text.lines().map(uncommented).collect();
     let loaded = read(&active, &[]).unwrap();
-    assert!(
-        loaded
-            .entries()
-            .all(|(_, value, origin)| value.is_some() && *origin != Origin::Default)
-    );
-    assert!(
-        text.lines()
-            .all(|line| !line.starts_with("# ") || line.chars().count() <= 96)
-    );
+    assert!(loaded.entries().all(|(_, value, origin)| value.is_some() && *origin != Origin::Default));
+    assert!(text.lines().all(|line| !line.starts_with("# ") || line.chars().count() <= 96));
 }
 
 #[test]
@@ -441,16 +329,10 @@ fn what_is_shown_reads_back_the_same() {
     let text = EVERY_KEY.replace(":canary", "");
     let loaded = read(&text, &[("LIGAND_LOG__LEVEL", "warn")]).unwrap();
     let shown = loaded.annotated();
-    assert!(
-        shown.contains("level = \"warn\" # LIGAND_LOG__LEVEL"),
-        "{shown}"
-    );
+    assert!(shown.contains("level = \"warn\" # LIGAND_LOG__LEVEL"), "{shown}");
     assert_eq!(read(&shown, &[]).unwrap().config, loaded.config);
     let defaults = Loaded::read(None, env(&[])).unwrap().annotated();
-    assert!(
-        defaults.contains("# session_lifetime is not set # default"),
-        "{defaults}"
-    );
+    assert!(defaults.contains("# session_lifetime is not set # default"), "{defaults}");
     assert_eq!(read(&defaults, &[]).unwrap().config, Config::default());
 }
 

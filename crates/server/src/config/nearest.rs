@@ -2,18 +2,11 @@
 
 /// The candidate that needs the fewest edits to become `name`. A candidate with the same last part
 /// (`listen` for `http.listen`) counts as one edit away: the section was forgotten or mistaken.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = last_part(name);
     candidates.min_by_key(|candidate| {
         let edits = edits(name, candidate);
-        if last_part(candidate) == last {
-            edits.min(1)
-        } else {
-            edits
-        }
+        if last_part(candidate) == last { edits.min(1) } else { edits }
     })
 }
 
@@ -43,12 +36,7 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        for (a, b, count) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-        ] {
+        for (a, b, count) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2)] {
             assert_eq!(edits(a, b), count);
             assert_eq!(edits(b, a), count);
         }

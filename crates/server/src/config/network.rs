@@ -31,19 +31,14 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| ())?;
         let widest = width(address);
         let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| ())?
-            }
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| ())?,
             Some(_) => return Err(()),
             None => widest,
         };
         if prefix > widest {
             return Err(());
         }
-        Ok(Self {
-            address: masked(address, prefix),
-            prefix,
-        })
+        Ok(Self { address: masked(address, prefix), prefix })
     }
 }
 
@@ -94,28 +89,14 @@ mod tests {
             ("::1", "::1", "::2"),
         ] {
             let network: Network = network.parse().unwrap();
-            assert!(
-                network.contains(inside.parse().unwrap()),
-                "{network} {inside}"
-            );
-            assert!(
-                !network.contains(outside.parse().unwrap()),
-                "{network} {outside}"
-            );
+            assert!(network.contains(inside.parse().unwrap()), "{network} {inside}");
+            assert!(!network.contains(outside.parse().unwrap()), "{network} {outside}");
         }
     }
 
     #[test]
     fn refuses_what_is_no_block() {
-        for wrong in [
-            "",
-            "localhost",
-            "10.0.0.0/33",
-            "10.0.0.0/",
-            "10.0.0.0/+8",
-            "::/129",
-            "10.0.0.0/8/8",
-        ] {
+        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "10.0.0.0/8/8"] {
             assert_eq!(wrong.parse::<Network>(), Err(()), "{wrong}");
         }
     }

@@ -87,25 +87,14 @@ ligand --config ligand.toml
 
 fn document_section(text: &mut String, section: &Section) {
     if !section.name.is_empty() {
-        line(
-            text,
-            &format!("\n## `[{}]`\n\n{}", section.name, section.doc),
-        );
+        line(text, &format!("\n## `[{}]`\n\n{}", section.name, section.doc));
     }
-    line(
-        text,
-        "\n| key | default | variable | meaning |\n|---|---|---|---|",
-    );
+    line(text, "\n| key | default | variable | meaning |\n|---|---|---|---|");
     for key in section.keys {
-        let default = key
-            .default()
-            .map_or("absent".to_owned(), |value| format!("`{value}`"));
+        let default = key.default().map_or("absent".to_owned(), |value| format!("`{value}`"));
         let (name, variable) = (key.short_name(), key.variable());
         let meaning = meaning(key);
-        line(
-            text,
-            &format!("| `{name}` | {default} | `{variable}` | {meaning} |"),
-        );
+        line(text, &format!("| `{name}` | {default} | `{variable}` | {meaning} |"));
     }
 }
 

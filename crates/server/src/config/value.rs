@@ -61,12 +61,7 @@ macro_rules! text {
     };
 }
 
-text!(
-    String,
-    "text",
-    |text: &str| Some(text.to_owned()),
-    String::clone
-);
+text!(String, "text", |text: &str| Some(text.to_owned()), String::clone);
 text!(
     PathBuf,
     r#"the path of a folder such as "/var/lib/ligand""#,
@@ -85,12 +80,9 @@ text!(
     |text: &str| text.parse().ok(),
     DatabaseUrl::to_string
 );
-text!(
-    Duration,
-    duration::EXPECTED,
-    duration::parse_duration,
-    |value: &Duration| duration::format_duration(*value)
-);
+text!(Duration, duration::EXPECTED, duration::parse_duration, |value: &Duration| duration::format_duration(
+    *value
+));
 text!(
     RegistrationMode,
     r#""closed", "token" or "open""#,
@@ -181,14 +173,11 @@ impl<T: Setting> Setting for Option<T> {
 }
 
 impl Setting for Vec<Network> {
-    const EXPECTED: &'static str =
-        r#"a list of addresses or blocks such as ["127.0.0.1", "10.0.0.0/8"]"#;
+    const EXPECTED: &'static str = r#"a list of addresses or blocks such as ["127.0.0.1", "10.0.0.0/8"]"#;
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         let items = value.as_array()?.iter();
-        items
-            .map(|item| item.get_ref().as_str()?.parse().ok())
-            .collect()
+        items.map(|item| item.get_ref().as_str()?.parse().ok()).collect()
     }
 
     /// A TOML list, or items separated by commas.
@@ -196,10 +185,7 @@ impl Setting for Vec<Network> {
         if text.trim_start().starts_with('[') {
             return Self::from_toml(DeValue::parse(text).ok()?.get_ref());
         }
-        let items = text
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty());
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(|item| item.parse().ok()).collect()
     }
 
@@ -214,9 +200,7 @@ impl Setting for Vec<Contact> {
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         let items = value.as_array()?.iter();
-        items
-            .map(|item| contact_from_toml(item.get_ref()))
-            .collect()
+        items.map(|item| contact_from_toml(item.get_ref())).collect()
     }
 
     fn from_env(text: &str) -> Option<Self> {
@@ -233,17 +217,9 @@ impl Setting for Vec<Contact> {
 }
 
 fn contact_from_toml(value: &DeValue<'_>) -> Option<Contact> {
-    let mut contact = Contact {
-        role: String::new(),
-        matrix_id: None,
-        email_address: None,
-    };
+    let mut contact = Contact { role: String::new(), matrix_id: None, email_address: None };
     for (name, value) in value.as_table()? {
-        let text = value
-            .get_ref()
-            .as_str()
-            .filter(|text| !text.is_empty())?
-            .to_owned();
+        let text = value.get_ref().as_str().filter(|text| !text.is_empty())?.to_owned();
         match name.get_ref().as_ref() {
             "role" => contact.role = text,
             "matrix_id" => contact.matrix_id = Some(text),

@@ -37,7 +37,6 @@ create table sessions (
   device_id    text,
   client_id    text,
   api          integer not null,                    -- 0 legacy, 1 OAuth
-  expires      integer not null,                    -- 0: access tokens without a refresh policy
   scope        text,
   status       integer not null default 0,          -- 0 live, 1 ended
   end_reason   integer,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use deadpool_postgres::Pool;
-use futures_util::{StreamExt, stream::poll_fn};
+use futures_util::{TryStreamExt, stream::poll_fn};
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_postgres::AsyncMessage;
 
@@ -89,18 +89,22 @@ async fn keep_listening(connector: Connector, heard: Arc<Notify>) {
 async fn listen(connector: &Connector, heard: &Notify) -> Result<(), tokio_postgres::Error> {
     let (client, mut connection) = connector.connect().await?;
     let messages = poll_fn(move |context| connection.poll_message(context));
-    let receive = messages.for_each(async |message| {
-        if let Ok(AsyncMessage::Notification(_)) = message {
+    // Ends with the first error: the connection would report it again for ever.
+    let receive = messages.try_for_each(async |message| {
+        if let AsyncMessage::Notification(_) = message {
             heard.notify_one();
         }
+        Ok(())
     });
     let mut receive = std::pin::pin!(receive);
     tokio::select! {
-        () = &mut receive => return Ok(()),
+        ended = &mut receive => return ended,
         listening = client.batch_execute(LISTEN) => listening?,
     }
     // Something may have been announced while nobody listened.
     heard.notify_one();
-    receive.await;
+    if let Err(error) = receive.await {
+        tracing::debug!(%error, "the listening connection was lost");
+    }
     Ok(())
 }

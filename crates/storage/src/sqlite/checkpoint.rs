@@ -3,8 +3,9 @@
 //!
 //! Most checkpoints are passive: they disturb nobody, but under steady writing the log never starts
 //! over by them alone. When it has grown long all the same, the writer is held between two groups
-//! for the little that a passive pass has left, after which the log starts over. A backup pins a
-//! snapshot in the log; while one runs, the log may grow.
+//! for the little that a passive pass has left, after which the log starts over; and if the disk
+//! cannot keep up, the writer waits. A backup pins a snapshot in the log; while one runs, the log
+//! may grow.
 
 use std::{
     sync::{
@@ -24,6 +25,10 @@ use crate::{StoreError, options::Hooks};
 const PASSIVE_PAGES: u32 = 1_024;
 /// Pages from which the log is made to start over: 16 MiB.
 const RESTART_PAGES: u32 = 4_096;
+/// Pages from which the writer waits for the checkpointer: 48 MiB.
+const LOG_PAGES_MAX: u32 = 12_288;
+/// It does not wait longer than this for one group: checkpoints may be failing.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A log that nobody adds to for this long is moved to the database, so that a start after a crash
 /// has little to read.
 const IDLE: Duration = Duration::from_secs(2);
@@ -43,6 +48,8 @@ pub(super) struct Checkpoints {
     turn: Mutex<()>,
     state: Mutex<State>,
     wake: Condvar,
+    /// Signalled after every checkpoint.
+    room: Condvar,
 }
 
 #[derive(Default)]
@@ -52,6 +59,26 @@ struct State {
 }
 
 impl Checkpoints {
+    /// Waits while the log is too long; for the writer, before it takes its turn.
+    pub(super) fn wait_for_room(&self) {
+        let until = Instant::now() + ROOM_WAIT_MAX;
+        let mut state = self.state.lock();
+        while self.is_too_long() && !state.stop {
+            state.due = true;
+            self.wake.notify_one();
+            if self.room.wait_until(&mut state, until).timed_out() {
+                tracing::warn!("the disk cannot keep up with the write-ahead log");
+                return;
+            }
+        }
+    }
+
+    /// A log that is moved altogether starts over with the next commit, however long it is.
+    fn is_too_long(&self) -> bool {
+        let pinned = self.pinned.load(Ordering::Relaxed) > 0;
+        self.log.load(Ordering::Relaxed) >= LOG_PAGES_MAX && self.waiting() > 0 && !pinned
+    }
+
     pub(super) fn writing(&self) -> MutexGuard<'_, ()> {
         self.turn.lock()
     }
@@ -76,12 +103,19 @@ impl Checkpoints {
     pub(super) fn stop(&self) {
         self.state.lock().stop = true;
         self.wake.notify_one();
+        self.room.notify_all();
     }
 
     /// Says that a long read pins the log until the answer is dropped.
     pub(super) fn snapshot_pinned(self: &Arc<Self>) -> Pinned {
         self.pinned.fetch_add(1, Ordering::Relaxed);
         Pinned(self.clone())
+    }
+
+    fn moved_is(&self, pages: u32) {
+        let _state = self.state.lock();
+        self.moved.store(pages, Ordering::Relaxed);
+        self.room.notify_all();
     }
 
     fn waiting(&self) -> u32 {
@@ -153,7 +187,7 @@ impl Checkpointer {
         let Some(report) = self.checkpoint("pragma wal_checkpoint(passive)") else {
             return false;
         };
-        self.shared.moved.store(report.moved, Ordering::Relaxed);
+        self.shared.moved_is(report.moved);
         let pinned = self.shared.pinned.load(Ordering::Relaxed) > 0;
         if report.log < RESTART_PAGES || pinned {
             return true;
@@ -163,7 +197,7 @@ impl Checkpointer {
         let Some(report) = self.checkpoint("pragma wal_checkpoint(restart)") else {
             return false;
         };
-        self.shared.moved.store(report.moved, Ordering::Relaxed);
+        self.shared.moved_is(report.moved);
         true
     }
 

@@ -90,6 +90,7 @@ impl Writer {
     pub(super) fn run(mut self, queue: &Queue<Batch>) {
         let _close = queue.close_on_drop();
         while let Some(group) = queue.take(GROUP_MAX) {
+            self.checkpoints.wait_for_room();
             self.settle(group);
             self.checkpoints.after_commit();
         }

@@ -186,11 +186,12 @@ on_both! {
             add(&store, key, 0).await;
         }
         let mut tasks = tokio::task::JoinSet::new();
-        for task in 0..8 {
+        // Few: PostgreSQL looks for a deadlock after a second only.
+        for task in 0..4 {
             let store = store.store.clone();
             let keys = if task % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
             tasks.spawn(async move {
-                for _ in 0..10 {
+                for _ in 0..3 {
                     let batch = keys.map(|key| Write::one(BUMP, params![key])).to_vec();
                     let done = store.commit(batch, Vec::new()).await;
                     assert!(matches!(done, Ok(Committed::Done(_))), "{done:?}");
@@ -198,7 +199,7 @@ on_both! {
             });
         }
         tasks.join_all().await;
-        assert_eq!((get(&store, "a").await, get(&store, "b").await), (Some(80), Some(80)));
+        assert_eq!((get(&store, "a").await, get(&store, "b").await), (Some(12), Some(12)));
     }
 
     a_closed_store_refuses(store) {

@@ -89,9 +89,9 @@ on_both! {
     }
 
     one_live_session_per_device(store) {
-        let insert = "insert into sessions (session_id, user_id, user_epoch, device_id, api, expires,
+        let insert = "insert into sessions (session_id, user_id, user_epoch, device_id, api,
               status, gen, acked_gen, head_at, rt_exp, session_exp, at_hash, at_exp, created_at, last_seen)
-            values ($1, 1, 0, $2, 0, 0, $3, 0, 0, 0, 0, 0, $1, 0, 0, 0)";
+            values ($1, 1, 0, $2, 0, $3, 0, 0, 0, 0, 0, $1, 0, 0, 0)";
         let add = async |id: u8, device: &str, status: i64| {
             let write = Write::one(insert, params![[id; 16], device, status]);
             store.commit(vec![write], Vec::new()).await.unwrap()
