@@ -34,6 +34,8 @@ pub const HEADERS_MAX: usize = 100;
 /// Longest wait for a complete header. A phone on a bad link needs a few seconds; a slow-header
 /// attack wants minutes.
 pub const HEADER_READ_MS_MAX: UnixMs = 10 * SECOND_MS;
+/// Longest wait for a complete body, at most 64 KiB: a bad link does it in a few seconds.
+pub const BODY_READ_MS_MAX: UnixMs = 15 * SECOND_MS;
 /// Longest time for a whole request, body and answer included: as long as common clients wait.
 pub const REQUEST_MS_MAX: UnixMs = 30 * SECOND_MS;
 /// Longest silence on a kept connection. Longer than the 60 s that nginx keeps an upstream

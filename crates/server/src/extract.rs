@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use ligand_protocol::UnixMs;
-use ligand_protocol::limits::{BODY_BYTES_MAX, USER_AGENT_BYTES_MAX};
+use ligand_protocol::limits::{BODY_BYTES_MAX, BODY_READ_MS_MAX, USER_AGENT_BYTES_MAX};
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::live::LiveSession;
 use ligand_storage::sessions::Seen;
@@ -223,7 +224,12 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
     if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let wait = Duration::from_millis(BODY_READ_MS_MAX.unsigned_abs());
+    let Ok(body) = tokio::time::timeout(wait, body).await else {
+        return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "The body did not come in time."));
+    };
+    match body {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if is_length_limit(error.as_ref()) => Err(too_large()),
         Err(_) => Err(ApiError::not_json()),

@@ -3,6 +3,8 @@
 //! HTTP/1.1 only. A reverse proxy in front speaks whatever clients speak; behind it nothing is
 //! gained by HTTP/2, and its abuses stay outside.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use ligand_protocol::limits::{CONNECTIONS_MAX, DRAIN_MS_MAX, HEADER_BYTES_MAX, HEADER_READ_MS_MAX, HEADERS_MAX};
+use hyper_util::rt::TokioIo;
+use ligand_protocol::limits::{CONNECTIONS_MAX, DRAIN_MS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
+use patience::{Noted, Waiting};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -62,26 +65,30 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut shutdown: watch::Receiver<bool>) {
     // Answers are small: waiting to fill a packet only delays them.
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+    let waiting = Waiting::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        waiting.request_begins();
+        let (router, waiting) = (router.clone(), Arc::clone(&waiting));
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let response: Result<Response<Body>, Infallible> = router.oneshot(request).await;
+            waiting.request_ends();
             response
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEADER_READ_MS_MAX.unsigned_abs()))
+        // Off: `patience` does it, with a longer wait for a kept connection.
+        .header_read_timeout(None)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Noted::new(stream, Arc::clone(&waiting))), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // An error here is the client's going away or its broken HTTP; hyper has answered it.
         _ = connection.as_mut() => {}
+        () = waiting.run_out() => {}
         () = stopped(&mut shutdown) => {
             connection.as_mut().graceful_shutdown();
             drop(connection.await);

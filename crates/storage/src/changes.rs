@@ -40,6 +40,12 @@ const HEAD: &str = "SELECT seq FROM feed WHERE id = 1";
 const POLL: &str = "SELECT seq, kind, session_id, user_id FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2";
 const TRIM: &str = "DELETE FROM changes WHERE at < $1";
 
+/// The statements that carry a guard, by name, for the test that removes each term of it.
+pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("NEXT", NEXT),
+    ("TRIM", TRIM),
+];
+
 const KIND_SESSION: i64 = 1;
 const KIND_USER: i64 = 2;
 

@@ -78,10 +78,7 @@ pub enum OpenError {
     #[error("database url: {0}")]
     Url(String),
     #[error("{}: {cause}", path.display())]
-    File {
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    File { path: PathBuf, cause: std::io::Error },
     #[error(
         "{} is in use by another server process (lock file {}); stop that one first, or give this one another [database] url",
         path.display(), lock.display()
@@ -103,11 +100,7 @@ pub enum OpenError {
     #[error(
         "migration {number} `{name}` failed and was undone: {cause}. An installation needs a database of its own: if this one holds other tables, give an empty one in [database] url"
     )]
-    Migration {
-        number: i64,
-        name: &'static str,
-        cause: StoreError,
-    },
+    Migration { number: i64, name: &'static str, cause: StoreError },
     #[error(
         "PostgreSQL answers with synchronous_commit = {0}: it would confirm sign-ins that a crash forgets. Set synchronous_commit = on for this database or role: ALTER ROLE … SET synchronous_commit = on"
     )]
@@ -134,10 +127,7 @@ pub enum BackupError {
     #[error("{} exists already; give a new name", .0.display())]
     Exists(PathBuf),
     #[error("{}: {cause}", path.display())]
-    File {
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    File { path: PathBuf, cause: std::io::Error },
     #[error("backup failed: {0}")]
     Store(#[from] StoreError),
 }

@@ -21,6 +21,16 @@ const READ_META: &str = "SELECT value FROM meta WHERE key = $1";
 const RAISE_META: &str = "INSERT INTO meta (key, value) VALUES ($1, $2) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE meta.value < excluded.value RETURNING 1";
 
+/// The statements that carry a guard, by name, for the test that removes each term of it.
+pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("DELETE_ENDED", DELETE_ENDED),
+    ("DELETE_UIA", DELETE_UIA),
+    ("ERASE_SEALS", ERASE_SEALS),
+    ("ERASE_SEAL", ERASE_SEAL),
+    ("EXPIRE", EXPIRE),
+    ("RAISE_META", RAISE_META),
+];
+
 /// A stretch of the sessions table, from one id (exclusive) to another (inclusive).
 #[derive(Debug, Clone, Copy)]
 pub struct Stretch {

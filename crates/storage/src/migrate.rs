@@ -84,22 +84,13 @@ pub struct MigrationStatus {
 }
 
 /// The migrations still to be applied, in order; or why this program must not touch the database.
-pub(crate) fn pending(
-    applied: &[Applied],
-    engine: Engine,
-) -> Result<Vec<&'static Migration>, OpenError> {
+pub(crate) fn pending(applied: &[Applied], engine: Engine) -> Result<Vec<&'static Migration>, OpenError> {
     for line in applied {
         let Some(known) = MIGRATIONS.iter().find(|known| known.number == line.number) else {
-            return Err(OpenError::Newer {
-                number: line.number,
-                name: line.name.clone(),
-            });
+            return Err(OpenError::Newer { number: line.number, name: line.name.clone() });
         };
         if known.checksum(engine) != line.checksum {
-            return Err(OpenError::Changed {
-                number: line.number,
-                name: line.name.clone(),
-            });
+            return Err(OpenError::Changed { number: line.number, name: line.name.clone() });
         }
     }
     let missing = |migration: &&Migration| !applied.iter().any(|a| a.number == migration.number);
@@ -108,12 +99,7 @@ pub(crate) fn pending(
 
 /// Every migration of this program with the instant it was applied at.
 pub(crate) fn status(applied: &[Applied]) -> Vec<MigrationStatus> {
-    let at = |number| {
-        applied
-            .iter()
-            .find(|a| a.number == number)
-            .map(|a| a.applied_at)
-    };
+    let at = |number| applied.iter().find(|a| a.number == number).map(|a| a.applied_at);
     MIGRATIONS
         .iter()
         .map(|migration| MigrationStatus {
@@ -129,12 +115,7 @@ mod tests {
     use super::*;
 
     fn applied(number: i64, checksum: String) -> Applied {
-        Applied {
-            number,
-            name: "x".into(),
-            checksum,
-            applied_at: 0,
-        }
+        Applied { number, name: "x".into(), checksum, applied_at: 0 }
     }
 
     #[test]
@@ -147,24 +128,15 @@ mod tests {
     fn an_empty_database_needs_all_and_a_full_one_none() {
         let all = pending(&[], Engine::Sqlite).unwrap();
         assert_eq!(all.len(), MIGRATIONS.len());
-        let full: Vec<_> = all
-            .iter()
-            .map(|m| applied(m.number, m.checksum(Engine::Sqlite)))
-            .collect();
+        let full: Vec<_> = all.iter().map(|m| applied(m.number, m.checksum(Engine::Sqlite))).collect();
         assert!(pending(&full, Engine::Sqlite).unwrap().is_empty());
     }
 
     #[test]
     fn a_newer_database_and_a_changed_file_are_refused() {
         let newer = applied(9_999, String::new());
-        assert!(matches!(
-            pending(&[newer], Engine::Sqlite),
-            Err(OpenError::Newer { number: 9_999, .. })
-        ));
+        assert!(matches!(pending(&[newer], Engine::Sqlite), Err(OpenError::Newer { number: 9_999, .. })));
         let changed = applied(1, "00".into());
-        assert!(matches!(
-            pending(&[changed], Engine::Postgres),
-            Err(OpenError::Changed { number: 1, .. })
-        ));
+        assert!(matches!(pending(&[changed], Engine::Postgres), Err(OpenError::Changed { number: 1, .. })));
     }
 }

@@ -80,10 +80,7 @@ impl StoreOptions {
             pool_size: 16,
             pool_wait: Duration::from_secs(5),
             on_sync_failure: Arc::new(|cause| {
-                tracing::error!(
-                    cause,
-                    "the disk failed to sync; ending, to recover at start"
-                );
+                tracing::error!(cause, "the disk failed to sync; ending, to recover at start");
                 std::process::exit(1);
             }),
         }
@@ -99,9 +96,7 @@ impl StoreOptions {
 impl std::fmt::Debug for StoreOptions {
     /// The url may hold a password, so it is left out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreOptions")
-            .field("mode", &self.mode)
-            .finish_non_exhaustive()
+        f.debug_struct("StoreOptions").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 
@@ -144,11 +139,7 @@ impl SqliteAddress {
         if path.starts_with("//") && !path.starts_with("///") {
             return Err(refused("write sqlite:PATH, without the two slashes"));
         }
-        let mut address = SqliteAddress {
-            path: path.into(),
-            vfs: None,
-            synchronous_normal: false,
-        };
+        let mut address = SqliteAddress { path: path.into(), vfs: None, synchronous_normal: false };
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("vfs", name)) => address.vfs = Some(name.to_owned()),
@@ -206,8 +197,7 @@ impl Hooks {
 
     pub(crate) fn observed(&self, observation: CommitObservation) {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.batches
-            .fetch_add(observation.batches as u64, Ordering::Relaxed);
+        self.batches.fetch_add(observation.batches as u64, Ordering::Relaxed);
         if let Some(observer) = self.observer.read().clone() {
             observer(observation);
         }
@@ -215,10 +205,7 @@ impl Hooks {
 
     /// Commits and batches so far.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (
-            self.commits.load(Ordering::Relaxed),
-            self.batches.load(Ordering::Relaxed),
-        )
+        (self.commits.load(Ordering::Relaxed), self.batches.load(Ordering::Relaxed))
     }
 }
 
@@ -228,20 +215,14 @@ mod tests {
 
     #[test]
     fn urls_are_told_apart() {
-        let Ok(Address::Sqlite(plain)) = Address::parse("sqlite:./a/b.db") else {
-            panic!()
-        };
+        let Ok(Address::Sqlite(plain)) = Address::parse("sqlite:./a/b.db") else { panic!() };
         assert_eq!((plain.path, plain.vfs), (PathBuf::from("./a/b.db"), None));
-        let Ok(Address::Sqlite(fault)) = Address::parse("sqlite:/a?vfs=crash&synchronous=normal")
-        else {
+        let Ok(Address::Sqlite(fault)) = Address::parse("sqlite:/a?vfs=crash&synchronous=normal") else {
             panic!()
         };
         assert_eq!(fault.vfs.as_deref(), Some("crash"));
         assert!(fault.synchronous_normal);
-        assert!(matches!(
-            Address::parse("postgresql://h/d"),
-            Ok(Address::Postgres(_))
-        ));
+        assert!(matches!(Address::parse("postgresql://h/d"), Ok(Address::Postgres(_))));
         for wrong in [
             "mysql://x",
             "sqlite:",

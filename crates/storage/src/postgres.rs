@@ -22,9 +22,7 @@ use deadpool_postgres::{Object, Pool, PoolError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{
-    Committed, OpenError, Row, StoreError, StoreOptions, Touched, Value, Write, options::Hooks,
-};
+use crate::{Committed, OpenError, Row, StoreError, StoreOptions, Touched, Value, Write, options::Hooks};
 use connect::Connector;
 use listen::Listener;
 
@@ -61,28 +59,16 @@ impl Postgres {
         let writing_size = options.pool_size.div_ceil(2).max(1);
         let guarded_size = options.pool_size.saturating_sub(writing_size).max(1);
         let shared = Arc::new(Shared {
-            writing: connector.pool(
-                writing_size,
-                options.pool_wait,
-                connect::Default::ReadWrite,
-            )?,
+            writing: connector.pool(writing_size, options.pool_wait, connect::Default::ReadWrite)?,
             guarded: connector.pool(guarded_size, options.pool_wait, connect::Default::ReadOnly)?,
             hooks,
             announce: listen::Announce::default(),
             under_way: UnderWay::default(),
         });
-        Ok(Postgres {
-            shared,
-            connector,
-            listener: Mutex::new(None),
-        })
+        Ok(Postgres { shared, connector, listener: Mutex::new(None) })
     }
 
-    pub(crate) async fn read(
-        &self,
-        sql: &'static str,
-        params: Vec<Value>,
-    ) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let client = take(&self.shared.guarded).await?;
         let read = async {
             let prepared = statement::prepare(&client, sql).await?;
@@ -126,10 +112,7 @@ impl Postgres {
 
     pub(crate) async fn healthy(&self) -> bool {
         let ping = self.read("select 1", Vec::new());
-        matches!(
-            tokio::time::timeout(Duration::from_secs(2), ping).await,
-            Ok(Ok(_))
-        )
+        matches!(tokio::time::timeout(Duration::from_secs(2), ping).await, Ok(Ok(_)))
     }
 
     pub(crate) fn queue_depth(&self) -> usize {
@@ -143,9 +126,7 @@ impl Postgres {
             .lock()
             .get_or_insert_with(|| Arc::new(Listener::start(self.connector.clone())))
             .clone();
-        tokio::time::timeout(timeout, listener.heard())
-            .await
-            .is_ok()
+        tokio::time::timeout(timeout, listener.heard()).await.is_ok()
     }
 
     /// Indexes that PostgreSQL itself holds for invalid, and constraints it has not checked. What
@@ -161,9 +142,7 @@ impl Postgres {
                 Vec::new(),
             )
             .await?;
-        rows.iter()
-            .map(|row| row.text(0).map(str::to_owned))
-            .collect()
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
     /// Lets what is under way finish, then closes all connections.
@@ -217,9 +196,7 @@ impl UnderWay {
             return Err(StoreError::unavailable("the store is closed"));
         }
         if state.count >= UNDER_WAY_MAX {
-            return Err(StoreError::unavailable(
-                "too many requests wait for the database",
-            ));
+            return Err(StoreError::unavailable("too many requests wait for the database"));
         }
         state.count += 1;
         Ok(Ticket(self.0.clone()))

@@ -28,6 +28,12 @@ const USE_UP: &str = "UPDATE registration_tokens SET used = used + 1 WHERE token
     AND (expires_at IS NULL OR expires_at > $2) AND (uses_allowed IS NULL OR used < uses_allowed)";
 const REVOKE: &str = "UPDATE registration_tokens SET revoked_at = $2 WHERE token_hash = $1 AND revoked_at IS NULL";
 
+/// The statements that carry a guard, by name, for the test that removes each term of it.
+pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("USE_UP", USE_UP),
+    ("REVOKE", REVOKE),
+];
+
 /// The write that takes one use; a conflict means that none is left.
 pub(crate) fn use_up(token_hash: [u8; 32], now: UnixMs) -> Write {
     Write::one(USE_UP, params![token_hash, now])

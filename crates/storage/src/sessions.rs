@@ -135,7 +135,7 @@ const SHOW: &str = concat!("SELECT ", list_columns!(), "WHERE s.session_id = $1"
 
 /// The rotation that the presented token itself allows, with no load before it. `$4` = 1 at
 /// `/tokenrefresh`, `$11` = 1 where a locked account may refresh (the OAuth grant).
-const ROTATE: &str = "UPDATE sessions SET gen = gen + 1, head_at = $5, last_seen = $5, ip = $13, user_agent = $14, sealed = $6, rt_hash = $7, at_hash = $8, \
+pub(crate) const ROTATE: &str = "UPDATE sessions SET gen = gen + 1, head_at = $5, last_seen = $5, ip = $13, user_agent = $14, sealed = $6, rt_hash = $7, at_hash = $8, \
       acked_gen = CASE WHEN CAST($4 AS bigint) = 1 THEN gen + 1 ELSE gen END, \
       acked_at = CASE WHEN CAST($4 AS bigint) = 1 THEN CAST($5 AS bigint) END, \
       rt_prev_hash = CASE WHEN CAST($4 AS bigint) = 1 THEN NULL ELSE rt_hash END, \
@@ -492,6 +492,22 @@ const BUMP_EPOCH: &str = "UPDATE users SET epoch = epoch + 1 WHERE id = $1 AND e
 const LOCK_USER: &str = "UPDATE users SET epoch = epoch WHERE id = $1";
 const SEEN_AT: &str = "SELECT 1 FROM sessions WHERE user_id = $1 AND status = 0 AND ip = $2 LIMIT 1";
 const FORGET_DEVICES: &str = "DELETE FROM devices WHERE user_id = $1 AND device_id <> $2";
+
+/// The statements that carry a guard, by name, for the test that removes each term of it.
+pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("ROTATE", ROTATE),
+    ("BURN", BURN),
+    ("ACKNOWLEDGE", ACKNOWLEDGE),
+    ("RESEAL", RESEAL),
+    ("END", END),
+    ("END_DEVICE", END_DEVICE),
+    ("END_ALL_OF", END_ALL_OF),
+    ("VERIFIED", VERIFIED),
+    ("DELETE_DEVICE", DELETE_DEVICE),
+    ("BUMP_EPOCH", BUMP_EPOCH),
+    ("LOCK_USER", LOCK_USER),
+    ("FORGET_DEVICES", FORGET_DEVICES),
+];
 
 /// The writes that end all sessions of a user and forget the devices, but for the session and
 /// device to spare. The user row must have been written before, in the same batch.

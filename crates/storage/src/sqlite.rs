@@ -25,8 +25,7 @@ use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::oneshot;
 
 use crate::{
-    BackupError, Committed, OpenError, OpenMode, Row, StoreError, StoreOptions, Touched, Value,
-    Write,
+    BackupError, Committed, OpenError, OpenMode, Row, StoreError, StoreOptions, Touched, Value, Write,
     options::{Hooks, SqliteAddress},
 };
 use checkpoint::Checkpoints;
@@ -63,11 +62,7 @@ impl Sqlite {
         blocking(move || Self::start(address, &options, hooks)).await?
     }
 
-    fn start(
-        address: SqliteAddress,
-        options: &StoreOptions,
-        hooks: Arc<Hooks>,
-    ) -> Result<Self, OpenError> {
+    fn start(address: SqliteAddress, options: &StoreOptions, hooks: Arc<Hooks>) -> Result<Self, OpenError> {
         let connector = Connector::new(&address)?;
         let lock = match options.mode {
             OpenMode::Server => connector.lock()?,
@@ -76,14 +71,8 @@ impl Sqlite {
         let mut writer = connector.writer()?;
         connector.migrate(&mut writer, options)?;
         let checkpoints = Arc::new(Checkpoints::default());
-        let writer = writer::Writer::new(
-            connector.clone(),
-            writer,
-            checkpoints.clone(),
-            hooks.clone(),
-        )?;
-        let checkpointer =
-            checkpoint::Checkpointer::new(connector.clone(), checkpoints.clone(), hooks)?;
+        let writer = writer::Writer::new(connector.clone(), writer, checkpoints.clone(), hooks.clone())?;
+        let checkpointer = checkpoint::Checkpointer::new(connector.clone(), checkpoints.clone(), hooks)?;
         let readers = (0..options.readers.max(1))
             .map(|_| Ok(reader::Reader::new(connector.clone(), connector.reader()?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
@@ -113,30 +102,18 @@ impl Sqlite {
         let lock = Arc::new(lock);
         let writes = self.writes.clone();
         threads.writer = Some(spawn("ligand-writer", &lock, move || writer.run(&writes))?);
-        threads
-            .others
-            .push(spawn("ligand-checkpoint", &lock, move || {
-                checkpointer.run()
-            })?);
+        threads.others.push(spawn("ligand-checkpoint", &lock, move || checkpointer.run())?);
         for reader in readers {
             let reads = self.reads.clone();
-            threads
-                .others
-                .push(spawn("ligand-reader", &lock, move || reader.run(&reads))?);
+            threads.others.push(spawn("ligand-reader", &lock, move || reader.run(&reads))?);
         }
         Ok(())
     }
 
-    pub(crate) async fn read(
-        &self,
-        sql: &'static str,
-        params: Vec<Value>,
-    ) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.reads.push(reader::Read { sql, params, reply })?;
-        answer
-            .await
-            .map_err(|_| StoreError::unavailable("the reader thread has ended"))?
+        answer.await.map_err(|_| StoreError::unavailable("the reader thread has ended"))?
     }
 
     pub(crate) async fn commit(
@@ -148,11 +125,7 @@ impl Sqlite {
             return Ok(Committed::Done(Vec::new()));
         }
         let (reply, answer) = oneshot::channel();
-        self.writes.push(writer::Batch {
-            writes,
-            touched,
-            reply,
-        })?;
+        self.writes.push(writer::Batch { writes, touched, reply })?;
         // The writer answers everything it takes; only its death in between leaves us here.
         answer.await.map_err(|_| StoreError::Unknown)?
     }
@@ -182,9 +155,7 @@ impl Sqlite {
         let connector = self.connector.clone();
         blocking(move || {
             let connection = connector.reader()?;
-            let mut statement = connection
-                .prepare("pragma integrity_check")
-                .map_err(statement::failed)?;
+            let mut statement = connection.prepare("pragma integrity_check").map_err(statement::failed)?;
             let lines = statement
                 .query_map([], |row| row.get::<_, String>(0))
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -206,13 +177,10 @@ impl Sqlite {
             if target.exists() {
                 return Err(BackupError::Exists(target));
             }
-            connect::create_private(&partial).map_err(|cause| BackupError::File {
-                path: partial.clone(),
-                cause,
-            })?;
+            connect::create_private(&partial)
+                .map_err(|cause| BackupError::File { path: partial.clone(), cause })?;
             let _pinned = checkpoints.snapshot_pinned();
-            let copied = copy(&connector, &partial, &mut *progress)
-                .and_then(|()| publish(&partial, &target));
+            let copied = copy(&connector, &partial, &mut *progress).and_then(|()| publish(&partial, &target));
             if copied.is_err() {
                 let _ = std::fs::remove_file(&partial);
             }
@@ -268,12 +236,8 @@ fn spawn(
 }
 
 /// Runs blocking work off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::unavailable("a storage thread has ended"))
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::unavailable("a storage thread has ended"))
 }
 
 fn data_version(connection: &rusqlite::Connection) -> Result<i64, StoreError> {
@@ -297,19 +261,14 @@ fn copy(
     let source = connector.reader()?;
     // One read transaction over all steps: the copy is one snapshot, and commits beside it do not
     // make SQLite begin again.
-    source
-        .execute_batch("begin; select count(*) from sqlite_schema")
-        .map_err(statement::failed)?;
+    source.execute_batch("begin; select count(*) from sqlite_schema").map_err(statement::failed)?;
     let mut copy = rusqlite::Connection::open(partial).map_err(statement::failed)?;
     let backup = Backup::new(&source, &mut copy).map_err(statement::failed)?;
     loop {
         let step = backup.step(BACKUP_STEP_PAGES).map_err(statement::failed)?;
         let pages = backup.progress();
         let total = u64::try_from(pages.pagecount).unwrap_or(0);
-        progress(
-            total - u64::try_from(pages.remaining).unwrap_or(0).min(total),
-            total,
-        );
+        progress(total - u64::try_from(pages.remaining).unwrap_or(0).min(total), total);
         match step {
             StepResult::Done => return Ok(()),
             StepResult::More => {}
@@ -325,8 +284,5 @@ fn publish(partial: &Path, target: &Path) -> Result<(), BackupError> {
         std::fs::rename(partial, target)?;
         connect::sync_parent(target)
     };
-    publish().map_err(|cause| BackupError::File {
-        path: target.to_owned(),
-        cause,
-    })
+    publish().map_err(|cause| BackupError::File { path: target.to_owned(), cause })
 }

@@ -15,6 +15,9 @@ use tokio_postgres::NoTls;
 
 use crate::{Engine, Store, StoreOptions};
 
+/// The statement of a refresh, for whoever measures the engine beside us.
+pub const ROTATE: &str = crate::sessions::ROTATE;
+
 /// A store that disappears with this value.
 pub struct TestStore {
     pub store: Store,
@@ -39,24 +42,14 @@ enum Place {
 /// The engines that a test runs on.
 pub fn engines() -> Vec<Engine> {
     let sqlite_only = std::env::var("LIGAND_TEST_SQLITE_ONLY").is_ok_and(|value| value == "1");
-    if sqlite_only {
-        vec![Engine::Sqlite]
-    } else {
-        vec![Engine::Sqlite, Engine::Postgres]
-    }
+    if sqlite_only { vec![Engine::Sqlite] } else { vec![Engine::Sqlite, Engine::Postgres] }
 }
 
 /// A new, empty, migrated store.
 pub async fn fresh(engine: Engine) -> TestStore {
     let (place, url) = fresh_place(engine).await;
-    let store = Store::open(&StoreOptions::new(&url))
-        .await
-        .expect("a fresh store opens");
-    TestStore {
-        store,
-        url,
-        _place: place,
-    }
+    let store = Store::open(&StoreOptions::new(&url)).await.expect("a fresh store opens");
+    TestStore { store, url, _place: place }
 }
 
 /// The url of a database that does not exist yet (SQLite) or is empty (PostgreSQL), and what
@@ -102,6 +95,23 @@ impl Drop for Place {
     }
 }
 
+/// Every statement that carries a guard: its module, its name, its text.
+#[must_use]
+pub fn guarded_statements() -> Vec<(&'static str, &'static str, &'static str)> {
+    [
+        ("sessions", crate::sessions::GUARDED),
+        ("users", crate::users::GUARDED),
+        ("devices", crate::devices::GUARDED),
+        ("uia", crate::uia::GUARDED),
+        ("registration_tokens", crate::registration_tokens::GUARDED),
+        ("expired", crate::expired::GUARDED),
+        ("changes", crate::changes::GUARDED),
+    ]
+    .into_iter()
+    .flat_map(|(module, guarded)| guarded.iter().map(move |(name, sql)| (module, *name, *sql)))
+    .collect()
+}
+
 fn admin_url() -> String {
     std::env::var("LIGAND_TEST_POSTGRES").expect(
         "LIGAND_TEST_POSTGRES is not set: give the url of a PostgreSQL server for tests, or set \
@@ -110,14 +120,10 @@ fn admin_url() -> String {
 }
 
 async fn administrate(admin: &str, sql: &str) {
-    let (client, connection) = tokio_postgres::connect(admin, NoTls)
-        .await
-        .expect("LIGAND_TEST_POSTGRES is reachable");
+    let (client, connection) =
+        tokio_postgres::connect(admin, NoTls).await.expect("LIGAND_TEST_POSTGRES is reachable");
     let driver = tokio::spawn(connection);
-    client
-        .batch_execute(sql)
-        .await
-        .expect("LIGAND_TEST_POSTGRES may create databases");
+    client.batch_execute(sql).await.expect("LIGAND_TEST_POSTGRES may create databases");
     drop(client);
     let _ = driver.await;
 }
@@ -126,9 +132,7 @@ async fn administrate(admin: &str, sql: &str) {
 fn with_database(admin: &str, name: &str) -> String {
     let (address, query) = admin.split_once('?').unwrap_or((admin, ""));
     let host_end = address.find("://").map_or(0, |at| at + 3);
-    let path = address[host_end..]
-        .find('/')
-        .map_or(address.len(), |at| host_end + at);
+    let path = address[host_end..].find('/').map_or(address.len(), |at| host_end + at);
     let separator = if query.is_empty() { "" } else { "?" };
     format!("{}/{name}{separator}{query}", &address[..path])
 }
@@ -137,9 +141,6 @@ fn with_database(admin: &str, name: &str) -> String {
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("ligand_test_{}_{count}_{now:x}", process::id())
 }

@@ -114,6 +114,16 @@ const LOCK: &str = "UPDATE users SET state = 1 WHERE id = $1 AND state = 0";
 const UNLOCK: &str = "UPDATE users SET state = 0 WHERE id = $1 AND state = 1";
 const SET_ADMIN: &str = "UPDATE users SET admin = $2 WHERE id = $1";
 
+/// The statements that carry a guard, by name, for the test that removes each term of it.
+pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("SET_PASSWORD", SET_PASSWORD),
+    ("KEEP_SESSION", KEEP_SESSION),
+    ("DEACTIVATE", DEACTIVATE),
+    ("LOCK", LOCK),
+    ("UNLOCK", UNLOCK),
+    ("SET_ADMIN", SET_ADMIN),
+];
+
 /// Whose session survives a password change, on which device.
 pub type Spared<'a> = (SessionId, Option<&'a DeviceId>);
 

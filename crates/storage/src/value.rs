@@ -129,8 +129,7 @@ impl Row {
     }
 
     pub fn int(&self, column: usize) -> Result<i64, StoreError> {
-        self.opt_int(column)?
-            .ok_or_else(|| self.wrong(column, "integer"))
+        self.opt_int(column)?.ok_or_else(|| self.wrong(column, "integer"))
     }
 
     pub fn opt_int(&self, column: usize) -> Result<Option<i64>, StoreError> {
@@ -151,8 +150,7 @@ impl Row {
     }
 
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
-        self.opt_text(column)?
-            .ok_or_else(|| self.wrong(column, "text"))
+        self.opt_text(column)?.ok_or_else(|| self.wrong(column, "text"))
     }
 
     pub fn opt_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
@@ -164,8 +162,7 @@ impl Row {
     }
 
     pub fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
-        self.opt_blob(column)?
-            .ok_or_else(|| self.wrong(column, "bytes"))
+        self.opt_blob(column)?.ok_or_else(|| self.wrong(column, "bytes"))
     }
 
     pub fn opt_blob(&self, column: usize) -> Result<Option<&[u8]>, StoreError> {
@@ -178,9 +175,7 @@ impl Row {
 
     /// A column of exactly `N` bytes, such as an id or a hash.
     pub fn bytes<const N: usize>(&self, column: usize) -> Result<[u8; N], StoreError> {
-        self.blob(column)?
-            .try_into()
-            .map_err(|_| self.wrong(column, "bytes of a fixed length"))
+        self.blob(column)?.try_into().map_err(|_| self.wrong(column, "bytes of a fixed length"))
     }
 
     /// As [`Row::bytes`], or nothing where the column is null.
@@ -188,9 +183,7 @@ impl Row {
         let Some(bytes) = self.opt_blob(column)? else {
             return Ok(None);
         };
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| self.wrong(column, "bytes of a fixed length"))?;
+        let bytes = bytes.try_into().map_err(|_| self.wrong(column, "bytes of a fixed length"))?;
         Ok(Some(bytes))
     }
 
@@ -227,18 +220,12 @@ pub struct Write {
 impl Write {
     /// A write that must touch exactly one row.
     pub fn one(sql: &'static str, params: Vec<Value>) -> Self {
-        Write {
-            statement: Statement { sql, params },
-            expect: Expect::One,
-        }
+        Write { statement: Statement { sql, params }, expect: Expect::One }
     }
 
     /// A write that may touch any number of rows.
     pub fn any(sql: &'static str, params: Vec<Value>) -> Self {
-        Write {
-            statement: Statement { sql, params },
-            expect: Expect::Any,
-        }
+        Write { statement: Statement { sql, params }, expect: Expect::Any }
     }
 }
 

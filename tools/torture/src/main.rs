@@ -17,6 +17,7 @@ use crate::context::{Context, Length, Verdict};
 use crate::runs::{RUNS, Run};
 
 mod audit;
+mod bench;
 mod beside;
 mod client;
 mod cluster;
@@ -66,6 +67,14 @@ enum Command {
     },
     /// The names of the runs, and what each shows.
     List,
+    /// Measures the server beside its yardsticks.
+    Bench(bench::Options),
+    /// Axum alone, a yardstick of `bench`.
+    #[command(hide = true)]
+    BareAxum {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+    },
 }
 
 #[derive(Args)]
@@ -111,6 +120,14 @@ async fn act(command: Command) -> Result<ExitCode> {
             for run in RUNS {
                 println!("{:<12} {}", run.name, run.shows);
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench(options) => {
+            let reached = tokio::task::spawn_blocking(move || bench::run(&options)).await??;
+            Ok(ExitCode::from(u8::from(!reached)))
+        }
+        Command::BareAxum { listen } => {
+            bench::bare::serve(listen).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -74,9 +74,7 @@ pub(super) async fn commit(shared: &Shared, writes: &[Write]) -> Result<Committe
             Attempt::Again => tokio::time::sleep(Duration::from_millis(1 << attempt)).await,
         }
     }
-    Err(StoreError::unavailable(
-        "PostgreSQL kept undoing the batch in favour of others",
-    ))
+    Err(StoreError::unavailable("PostgreSQL kept undoing the batch in favour of others"))
 }
 
 async fn single(shared: &Shared, write: &Write) -> Result<Attempt, StoreError> {
@@ -90,17 +88,11 @@ async fn single(shared: &Shared, write: &Write) -> Result<Attempt, StoreError> {
     };
     match in_time(statement::run(&client, &prepared, &write.statement.params)).await {
         Ok(ran) => match (write.expect, ran.count) {
-            (Expect::Any, _) | (Expect::One, 1) => {
-                Ok(Attempt::Settled(Committed::Done(vec![ran.rows])))
-            }
+            (Expect::Any, _) | (Expect::One, 1) => Ok(Attempt::Settled(Committed::Done(vec![ran.rows]))),
             (Expect::One, 0) => Ok(Attempt::Settled(Committed::Conflict { at: 0 })),
             // A defect, and too late to undo: what may touch several rows must not expect one.
             (Expect::One, changed) => {
-                tracing::error!(
-                    changed,
-                    sql = write.statement.sql,
-                    "a write touched several rows"
-                );
+                tracing::error!(changed, sql = write.statement.sql, "a write touched several rows");
                 Ok(Attempt::Failed(StoreError::Unknown))
             }
         },
@@ -153,8 +145,7 @@ async fn pipeline(client: &Object, writes: &[Write]) -> Result<Vec<Result<Ran, F
     let statements = writes.iter().zip(&prepared);
     // A future sends when it is first polled, and `join` polls from left to right.
     let statements = join_all(
-        statements
-            .map(|(write, prepared)| statement::run(client, prepared, &write.statement.params)),
+        statements.map(|(write, prepared)| statement::run(client, prepared, &write.statement.params)),
     );
     let (begun, answers) = join(simple(client, BEGIN), statements).await;
     begun?;
@@ -182,7 +173,5 @@ async fn simple(client: &Object, sql: &str) -> Result<(), Failure> {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(STATEMENT_TIME_MAX, work)
-        .await
-        .unwrap_or(Err(Failure::TimedOut))
+    tokio::time::timeout(STATEMENT_TIME_MAX, work).await.unwrap_or(Err(Failure::TimedOut))
 }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::{Client, Config, Socket, tls::MakeTlsConnect};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     statement::{Failure, cause},
-    tls,
+    tls::{self, MakeTls},
 };
 use crate::{
     Engine, OpenError, StoreError, StoreOptions,
@@ -35,11 +34,10 @@ pub(super) enum Default {
 #[derive(Clone)]
 pub(super) struct Connector {
     config: Config,
-    tls: MakeRustlsConnect,
+    tls: MakeTls,
 }
 
-pub(super) type Connection =
-    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+pub(super) type Connection = tokio_postgres::Connection<Socket, <MakeTls as MakeTlsConnect<Socket>>::Stream>;
 
 impl Connector {
     pub(super) fn new(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
@@ -65,15 +63,8 @@ impl Connector {
     }
 
     /// A pool whose every new connection is checked and set up.
-    pub(super) fn pool(
-        &self,
-        size: usize,
-        wait: Duration,
-        default: Default,
-    ) -> Result<Pool, StoreError> {
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
+    pub(super) fn pool(&self, size: usize, wait: Duration, default: Default) -> Result<Pool, StoreError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
         Pool::builder(manager)
             .max_size(size)
@@ -98,12 +89,10 @@ impl Connector {
         let (client, connection) = self.connect().await.map_err(unavailable)?;
         let driver = tokio::spawn(connection);
         let migrated = async {
-            set_up(&client, Default::ReadWrite)
-                .await
-                .map_err(|error| match error {
-                    SetUp::Unfit(error) => error,
-                    SetUp::Failed(error) => unavailable(error),
-                })?;
+            set_up(&client, Default::ReadWrite).await.map_err(|error| match error {
+                SetUp::Unfit(error) => error,
+                SetUp::Failed(error) => unavailable(error),
+            })?;
             migrate_schema(&client, options.migrate).await
         }
         .await;
@@ -136,13 +125,8 @@ async fn set_up(client: &Client, default: Default) -> Result<(), SetUp> {
         )
         .await?;
     let synchronous: &str = settings.try_get(0)?;
-    if !matches!(
-        synchronous,
-        "on" | "remote_apply" | "remote_write" | "local"
-    ) {
-        return Err(SetUp::Unfit(OpenError::SynchronousCommit(
-            synchronous.to_owned(),
-        )));
+    if !matches!(synchronous, "on" | "remote_apply" | "remote_write" | "local") {
+        return Err(SetUp::Unfit(OpenError::SynchronousCommit(synchronous.to_owned())));
     }
     if settings.try_get(1)? || settings.try_get(2)? {
         return Err(SetUp::Unfit(OpenError::Standby));
@@ -170,30 +154,16 @@ async fn migrate_schema(client: &Client, apply_pending: bool) -> Result<(), Open
     if pending.is_empty() || !apply_pending {
         return Ok(());
     }
-    client
-        .batch_execute("set lock_timeout = '60s'")
-        .await
-        .map_err(unavailable)?;
-    client
-        .batch_execute(MIGRATION_LOCK)
-        .await
-        .map_err(unavailable)?;
-    client
-        .batch_execute("set client_min_messages = warning")
-        .await
-        .map_err(unavailable)?;
-    client
-        .batch_execute(migrate::CREATE_RECORD)
-        .await
-        .map_err(unavailable)?;
+    client.batch_execute("set lock_timeout = '60s'").await.map_err(unavailable)?;
+    client.batch_execute(MIGRATION_LOCK).await.map_err(unavailable)?;
+    client.batch_execute("set client_min_messages = warning").await.map_err(unavailable)?;
+    client.batch_execute(migrate::CREATE_RECORD).await.map_err(unavailable)?;
     for migration in migrate::pending(&applied(client).await?, Engine::Postgres)? {
-        apply(client, migration)
-            .await
-            .map_err(|error| OpenError::Migration {
-                number: migration.number,
-                name: migration.name,
-                cause: Failure::from(error).into_error(),
-            })?;
+        apply(client, migration).await.map_err(|error| OpenError::Migration {
+            number: migration.number,
+            name: migration.name,
+            cause: Failure::from(error).into_error(),
+        })?;
     }
     Ok(())
 }
@@ -206,10 +176,7 @@ async fn applied(client: &Client) -> Result<Vec<Applied>, OpenError> {
     if !known.map_err(unavailable)? {
         return Ok(Vec::new());
     }
-    let rows = client
-        .query(migrate::READ_RECORD, &[])
-        .await
-        .map_err(unavailable)?;
+    let rows = client.query(migrate::READ_RECORD, &[]).await.map_err(unavailable)?;
     let applied = rows.iter().map(|row| {
         Ok(Applied {
             number: row.try_get(0)?,
@@ -218,26 +185,18 @@ async fn applied(client: &Client) -> Result<Vec<Applied>, OpenError> {
             applied_at: row.try_get(3)?,
         })
     });
-    applied
-        .collect::<Result<_, tokio_postgres::Error>>()
-        .map_err(unavailable)
+    applied.collect::<Result<_, tokio_postgres::Error>>().map_err(unavailable)
 }
 
 /// One migration and its record, in one transaction.
 async fn apply(client: &Client, migration: &Migration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("begin").await?;
-    client
-        .batch_execute(migration.sql(Engine::Postgres))
-        .await?;
+    client.batch_execute(migration.sql(Engine::Postgres)).await?;
     client
         .execute(
             "insert into migrations (number, name, checksum, applied_at) values
              ($1, $2, $3, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
-            &[
-                &migration.number,
-                &migration.name,
-                &migration.checksum(Engine::Postgres),
-            ],
+            &[&migration.number, &migration.name, &migration.checksum(Engine::Postgres)],
         )
         .await?;
     client.batch_execute("commit").await

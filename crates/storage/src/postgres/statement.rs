@@ -53,14 +53,8 @@ impl Failure {
         };
         let Some(answer) = error.as_db_error() else {
             // Parameters that cannot be sent fail here, before anything is.
-            let unsent = error
-                .source()
-                .is_some_and(|source| source.is::<WrongParameter>());
-            return if unsent {
-                Meaning::Failed
-            } else {
-                Meaning::Lost
-            };
+            let unsent = error.source().is_some_and(|source| source.is::<WrongParameter>());
+            return if unsent { Meaning::Failed } else { Meaning::Lost };
         };
         // A backend that is killed may say so after it has committed.
         if answer.parsed_severity() != Some(Severity::Error) {
@@ -95,27 +89,19 @@ impl Failure {
 
 /// The classes of errors that lie in a statement or its values, not in the state of the server.
 fn is_ours(code: &SqlState) -> bool {
-    ["21", "22", "23", "2F", "42", "P0"]
-        .iter()
-        .any(|class| code.code().starts_with(class))
+    ["21", "22", "23", "2F", "42", "P0"].iter().any(|class| code.code().starts_with(class))
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
-    error
-        .source()
-        .is_some_and(|source| source.is::<std::io::Error>())
+    error.source().is_some_and(|source| source.is::<std::io::Error>())
 }
 
 /// An error in words: class and message of the server, without the detail, which quotes values.
 pub(super) fn cause(error: &tokio_postgres::Error) -> Cause {
     match error.as_db_error() {
-        Some(answer) => format!(
-            "{} {}: {}",
-            answer.severity(),
-            answer.code().code(),
-            answer.message()
-        )
-        .into(),
+        Some(answer) => {
+            format!("{} {}: {}", answer.severity(), answer.code().code(), answer.message()).into()
+        }
         None => match error.source() {
             Some(source) => format!("{error}: {source}").into(),
             None => error.to_string().into(),
@@ -146,17 +132,10 @@ pub(super) struct Ran {
 }
 
 /// Sends a statement when first polled, and reads its answer to the end.
-pub(super) async fn run(
-    client: &Client,
-    prepared: &Statement,
-    params: &[Value],
-) -> Result<Ran, Failure> {
+pub(super) async fn run(client: &Client, prepared: &Statement, params: &[Value]) -> Result<Ran, Failure> {
     if prepared.params().len() != params.len() {
         let wanted = prepared.params().len();
-        return Err(Failure::ColumnType(format!(
-            "{wanted} parameters, {} given",
-            params.len()
-        )));
+        return Err(Failure::ColumnType(format!("{wanted} parameters, {} given", params.len())));
     }
     let answers = client.query_raw(prepared, params).await?;
     let mut answers = std::pin::pin!(answers);
@@ -166,10 +145,7 @@ pub(super) async fn run(
         let values = values.map(|cell| cell.map(|cell| cell.0));
         rows.push(Row::new(values.collect::<Result<_, _>>()?));
     }
-    Ok(Ran {
-        rows,
-        count: answers.rows_affected().unwrap_or(0),
-    })
+    Ok(Ran { rows, count: answers.rows_affected().unwrap_or(0) })
 }
 
 /// A value as PostgreSQL gives it, in binary.
@@ -192,18 +168,12 @@ impl<'a> FromSql<'a> for Cell {
     }
 
     fn accepts(kind: &Type) -> bool {
-        matches!(
-            *kind,
-            Type::INT8 | Type::INT4 | Type::INT2 | Type::BOOL | Type::BYTEA
-        ) || is_text(kind)
+        matches!(*kind, Type::INT8 | Type::INT4 | Type::INT2 | Type::BOOL | Type::BYTEA) || is_text(kind)
     }
 }
 
 fn is_text(kind: &Type) -> bool {
-    matches!(
-        *kind,
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN
-    )
+    matches!(*kind, Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN)
 }
 
 /// A parameter of another kind than the statement takes.
@@ -215,11 +185,7 @@ struct WrongParameter {
 }
 
 impl ToSql for Value {
-    fn to_sql(
-        &self,
-        kind: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         match (self, kind) {
             (Value::Null, _) => Ok(IsNull::Yes),
             (Value::Int(value), &Type::INT8) => value.to_sql(kind, out),
@@ -227,11 +193,9 @@ impl ToSql for Value {
             (Value::Int(value), &Type::INT2) => i16::try_from(*value)?.to_sql(kind, out),
             (Value::Text(text), kind) if is_text(kind) => text.to_sql(kind, out),
             (Value::Blob(bytes), &Type::BYTEA) => bytes.to_sql(kind, out),
-            (given, wanted) => Err(WrongParameter {
-                wanted: wanted.to_string(),
-                given: given.clone(),
+            (given, wanted) => {
+                Err(WrongParameter { wanted: wanted.to_string(), given: given.clone() }.into())
             }
-            .into()),
         }
     }
 

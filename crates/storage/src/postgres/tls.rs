@@ -27,12 +27,30 @@ use rustls::{
     server::ParsedCertificate,
 };
 use tokio_postgres::{
-    Config,
+    Config, Socket,
     config::{Host, SslMode},
+    tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::OpenError;
+
+/// Makes TLS connections; unlike what it wraps, it takes a host without a name.
+#[derive(Clone)]
+pub(super) struct MakeTls(MakeRustlsConnect);
+
+impl MakeTlsConnect<Socket> for MakeTls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    /// A Unix socket has no name. It is asked for one all the same, and then never used: without a
+    /// name no handshake is begun.
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let host = if host.is_empty() { "localhost" } else { host };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, host)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -44,31 +62,21 @@ enum Mode {
 }
 
 /// What the url says, and how to make its TLS connections.
-pub(super) fn parse(url: &str) -> Result<(Config, MakeRustlsConnect), OpenError> {
+pub(super) fn parse(url: &str) -> Result<(Config, MakeTls), OpenError> {
     let (url, said) = take_out(url)?;
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         OpenError::Url(source.unwrap_or_else(|| error.to_string()))
     })?;
-    let mode = said.mode.unwrap_or(if is_this_machine(&config) {
-        Mode::Prefer
-    } else {
-        Mode::VerifyFull
-    });
-    let socket_only = config
-        .get_hosts()
-        .iter()
-        .all(|host| matches!(host, Host::Unix(_)));
+    let mode = said.mode.unwrap_or(if is_this_machine(&config) { Mode::Prefer } else { Mode::VerifyFull });
+    let socket_only = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
     config.ssl_mode(match mode {
         Mode::Disable => SslMode::Disable,
         _ if socket_only => SslMode::Disable,
         Mode::Prefer => SslMode::Prefer,
         Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
     });
-    Ok((
-        config,
-        MakeRustlsConnect::new(client_config(mode, said.roots.as_deref())?),
-    ))
+    Ok((config, MakeTls(MakeRustlsConnect::new(client_config(mode, said.roots.as_deref())?))))
 }
 
 #[derive(Default)]
@@ -127,10 +135,7 @@ fn is_this_machine(config: &Config) -> bool {
     let named = config.get_hosts().iter().all(|host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
-            name == "localhost"
-                || name
-                    .parse::<IpAddr>()
-                    .is_ok_and(|address| address.is_loopback())
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         }
     });
     named && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
@@ -147,19 +152,12 @@ fn client_config(mode: Mode, roots: Option<&str>) -> Result<ClientConfig, OpenEr
                 .build()
                 .map_err(failed)?
         }
-        (Mode::VerifyCa, _) | (Mode::Prefer | Mode::Require, Some(_)) => Arc::new(Lenient {
-            provider,
-            roots: Some(trusted(roots)?),
-        }),
-        (Mode::Disable | Mode::Prefer | Mode::Require, _) => Arc::new(Lenient {
-            provider,
-            roots: None,
-        }),
+        (Mode::VerifyCa, _) | (Mode::Prefer | Mode::Require, Some(_)) => {
+            Arc::new(Lenient { provider, roots: Some(trusted(roots)?) })
+        }
+        (Mode::Disable | Mode::Prefer | Mode::Require, _) => Arc::new(Lenient { provider, roots: None }),
     };
-    Ok(builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 fn trusted(roots: Option<&str>) -> Result<RootCertStore, OpenError> {
@@ -233,9 +231,7 @@ impl ServerCertVerifier for Lenient {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -251,35 +247,25 @@ mod tests {
     fn the_default_checks_every_host_but_this_machine() {
         assert_eq!(mode_of("postgres://u@127.0.0.1/d"), SslMode::Prefer);
         assert_eq!(mode_of("postgres://u@localhost/d"), SslMode::Prefer);
-        assert_eq!(
-            mode_of("postgres://u@%2Frun%2Fpostgresql/d"),
-            SslMode::Disable
-        );
-        assert_eq!(
-            mode_of("postgres:///d?host=/run/postgresql&user=u"),
-            SslMode::Disable
-        );
-        assert_eq!(
-            mode_of("postgres://u@127.0.0.1,db.example/d?sslmode=require"),
-            SslMode::Require
-        );
-        let remote = take_out("postgres://u@db.example/d")
-            .unwrap()
-            .0
-            .parse()
-            .unwrap();
+        assert_eq!(mode_of("postgres://u@%2Frun%2Fpostgresql/d"), SslMode::Disable);
+        assert_eq!(mode_of("postgres:///d?host=/run/postgresql&user=u"), SslMode::Disable);
+        assert_eq!(mode_of("postgres://u@127.0.0.1,db.example/d?sslmode=require"), SslMode::Require);
+        let remote = take_out("postgres://u@db.example/d").unwrap().0.parse().unwrap();
         assert!(!is_this_machine(&remote));
-        let disguised = "postgres://u@localhost/d?hostaddr=192.0.2.1"
-            .parse()
-            .unwrap();
+        let disguised = "postgres://u@localhost/d?hostaddr=192.0.2.1".parse().unwrap();
         assert!(!is_this_machine(&disguised));
+    }
+
+    #[test]
+    fn a_unix_socket_needs_no_name() {
+        let (_, mut tls) = parse("postgres://u@%2Frun%2Fpostgresql/d").unwrap();
+        assert!(tls.make_tls_connect("").is_ok());
     }
 
     #[test]
     fn tls_parameters_are_taken_out() {
         let (url, said) =
-            take_out("postgres://h/d?sslmode=verify-ca&user=u&sslrootcert=%2Fetc%2Fca%20x.pem")
-                .unwrap();
+            take_out("postgres://h/d?sslmode=verify-ca&user=u&sslrootcert=%2Fetc%2Fca%20x.pem").unwrap();
         assert_eq!(url, "postgres://h/d?user=u");
         assert_eq!(said.mode, Some(Mode::VerifyCa));
         assert_eq!(said.roots.as_deref(), Some("/etc/ca x.pem"));

@@ -119,9 +119,7 @@ impl Checkpoints {
     }
 
     fn waiting(&self) -> u32 {
-        self.log
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.moved.load(Ordering::Relaxed))
+        self.log.load(Ordering::Relaxed).saturating_sub(self.moved.load(Ordering::Relaxed))
     }
 }
 
@@ -153,12 +151,7 @@ impl Checkpointer {
         hooks: Arc<Hooks>,
     ) -> Result<Self, StoreError> {
         let connection = Some(connector.checkpointer()?);
-        Ok(Checkpointer {
-            connector,
-            connection,
-            shared,
-            hooks,
-        })
+        Ok(Checkpointer { connector, connection, shared, hooks })
     }
 
     /// Works until stopped.
@@ -214,14 +207,8 @@ impl Checkpointer {
             None => self.connector.checkpointer().ok()?,
         };
         let report = connection.query_row(sql, [], |row| {
-            let pages = |column| {
-                row.get(column)
-                    .map(|pages: i64| pages.try_into().unwrap_or(0))
-            };
-            Ok(Report {
-                log: pages(1)?,
-                moved: pages(2)?,
-            })
+            let pages = |column| row.get(column).map(|pages: i64| pages.try_into().unwrap_or(0));
+            Ok(Report { log: pages(1)?, moved: pages(2)? })
         });
         match report {
             Ok(report) => {

@@ -40,16 +40,8 @@ impl Connector {
         if address.vfs.is_none() {
             path = prepare(&path).map_err(|cause| OpenError::File { path, cause })?;
         }
-        let synchronous = if address.synchronous_normal {
-            "normal"
-        } else {
-            "full"
-        };
-        Ok(Connector {
-            path,
-            vfs: address.vfs.clone(),
-            synchronous,
-        })
+        let synchronous = if address.synchronous_normal { "normal" } else { "full" };
+        Ok(Connector { path, vfs: address.vfs.clone(), synchronous })
     }
 
     /// Takes the lock that only one server process may have. Not on a file system of a test.
@@ -58,24 +50,13 @@ impl Connector {
             return Ok(None);
         }
         let lock = self.lock_path();
-        let failed = |cause| OpenError::File {
-            path: lock.clone(),
-            cause,
-        };
+        let failed = |cause| OpenError::File { path: lock.clone(), cause };
         let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&lock);
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-                path: self.path.clone(),
-                lock,
-            }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: self.path.clone(), lock }),
             Err(TryLockError::Error(cause)) => Err(failed(cause)),
         }
     }
@@ -96,9 +77,7 @@ impl Connector {
              pragma foreign_keys = off",
             self.synchronous
         );
-        connection
-            .execute_batch(&settings)
-            .map_err(statement::failed)?;
+        connection.execute_batch(&settings).map_err(statement::failed)?;
         Ok(connection)
     }
 
@@ -119,9 +98,7 @@ impl Connector {
              pragma busy_timeout = 100",
             self.synchronous
         );
-        connection
-            .execute_batch(&settings)
-            .map_err(statement::failed)?;
+        connection.execute_batch(&settings).map_err(statement::failed)?;
         Ok(connection)
     }
 
@@ -137,9 +114,7 @@ impl Connector {
             None => Connection::open_with_flags(&self.path, flags),
         };
         let mut connection = connection.map_err(statement::failed)?;
-        connection
-            .busy_handler(Some(wait_for_writer))
-            .map_err(statement::failed)?;
+        connection.busy_handler(Some(wait_for_writer)).map_err(statement::failed)?;
         connection.set_prepared_statement_cache_capacity(statement::PREPARED_MAX);
         Ok(connection)
     }
@@ -157,12 +132,9 @@ impl Connector {
             return Ok(());
         }
         let failed = |error| OpenError::Store(statement::failed(error));
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Exclusive)
-            .map_err(failed)?;
-        transaction
-            .execute_batch(migrate::CREATE_RECORD)
-            .map_err(failed)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
+        transaction.execute_batch(migrate::CREATE_RECORD).map_err(failed)?;
         let pending = migrate::pending(&applied(&transaction)?, Engine::Sqlite)?;
         // Held until the migrations are in.
         let _lock = match options.mode {
@@ -194,17 +166,11 @@ fn applied(connection: &Connection) -> Result<Vec<Applied>, OpenError> {
         statement::run(connection, &mut Texts::default(), sql, &[])
             .map_err(|error| OpenError::Store(statement::failed(error)))
     };
-    if query("select 1 from sqlite_schema where name = 'migrations'")?
-        .rows
-        .is_empty()
-    {
+    if query("select 1 from sqlite_schema where name = 'migrations'")?.rows.is_empty() {
         return Ok(Vec::new());
     }
     let rows = query(migrate::READ_RECORD)?.rows;
-    Ok(rows
-        .iter()
-        .map(Applied::from_row)
-        .collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(Applied::from_row).collect::<Result<_, _>>()?)
 }
 
 fn apply(connection: &Connection, migration: &migrate::Migration) -> rusqlite::Result<()> {
@@ -212,11 +178,7 @@ fn apply(connection: &Connection, migration: &migrate::Migration) -> rusqlite::R
     connection.execute(
         "insert into migrations (number, name, checksum, applied_at)
          values (?1, ?2, ?3, cast(unixepoch('subsec') * 1000 as integer))",
-        rusqlite::params![
-            migration.number,
-            migration.name,
-            migration.checksum(Engine::Sqlite)
-        ],
+        rusqlite::params![migration.number, migration.name, migration.checksum(Engine::Sqlite)],
     )?;
     Ok(())
 }
@@ -226,9 +188,7 @@ fn apply(connection: &Connection, migration: &migrate::Migration) -> rusqlite::R
 fn enter_wal(connection: &Connection) -> Result<(), StoreError> {
     for _ in 0..100 {
         let mode = connection
-            .query_row("pragma journal_mode = wal", [], |row| {
-                row.get::<_, String>(0)
-            })
+            .query_row("pragma journal_mode = wal", [], |row| row.get::<_, String>(0))
             .map_err(statement::failed);
         match mode {
             Ok(mode) if mode == "wal" => return Ok(()),
@@ -241,9 +201,7 @@ fn enter_wal(connection: &Connection) -> Result<(), StoreError> {
             Err(error) => return Err(error),
         }
     }
-    Err(StoreError::unavailable(
-        "another process holds the database file",
-    ))
+    Err(StoreError::unavailable("another process holds the database file"))
 }
 
 /// Creates what is missing and gives the path without links in it, so that one file has one lock.
@@ -252,10 +210,7 @@ fn prepare(path: &Path) -> io::Result<PathBuf> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(parent)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     match create_private(path) {
         Ok(()) => sync_parent(path)?,
         // Not opened here: closing any descriptor of the file would drop SQLite's locks on it.
@@ -279,18 +234,11 @@ fn warn_of_others(path: &Path) -> io::Result<()> {
 
 /// A new, empty file that only its owner may read.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 /// Makes the name of a new file durable.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

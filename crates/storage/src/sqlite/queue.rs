@@ -23,14 +23,8 @@ struct State<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let state = State {
-            items: VecDeque::new(),
-            closed: false,
-        };
-        Queue {
-            state: Mutex::new(state),
-            ready: Condvar::new(),
-        }
+        let state = State { items: VecDeque::new(), closed: false };
+        Queue { state: Mutex::new(state), ready: Condvar::new() }
     }
 }
 
@@ -41,9 +35,7 @@ impl<T> Queue<T> {
             return Err(StoreError::unavailable("the store is closed"));
         }
         if state.items.len() >= WAITING_MAX {
-            return Err(StoreError::unavailable(
-                "too many requests wait for the database",
-            ));
+            return Err(StoreError::unavailable("too many requests wait for the database"));
         }
         state.items.push_back(item);
         drop(state);

@@ -27,11 +27,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(connector: Connector, connection: Connection) -> Self {
-        Reader {
-            connector,
-            connection: Some(connection),
-            texts: Texts::default(),
-        }
+        Reader { connector, connection: Some(connection), texts: Texts::default() }
     }
 
     /// Answers reads until the queue is closed.

@@ -19,9 +19,7 @@ pub(super) struct Texts(HashMap<(usize, usize), Box<str>>);
 
 impl Texts {
     pub(super) fn of(&mut self, sql: &'static str) -> &str {
-        self.0
-            .entry((sql.as_ptr() as usize, sql.len()))
-            .or_insert_with(|| numbered(sql).into_boxed_str())
+        self.0.entry((sql.as_ptr() as usize, sql.len())).or_insert_with(|| numbered(sql).into_boxed_str())
     }
 }
 
@@ -39,9 +37,7 @@ fn numbered(sql: &str) -> String {
                 continue;
             }
             b'-' if here.starts_with("--") => here.find('\n').unwrap_or(here.len()),
-            quote @ (b'\'' | b'"') => here[1..]
-                .find(quote as char)
-                .map_or(here.len(), |close| close + 2),
+            quote @ (b'\'' | b'"') => here[1..].find(quote as char).map_or(here.len(), |close| close + 2),
             _ => 1,
         };
         out.push_str(&here[..end]);
@@ -73,11 +69,7 @@ pub(super) fn run(
         let values = (0..columns).map(|column| value(answer.get_ref(column)?));
         rows.push(Row::new(values.collect::<Result<_, _>>()?));
     }
-    let count = if columns > 0 {
-        rows.len() as u64
-    } else {
-        connection.changes()
-    };
+    let count = if columns > 0 { rows.len() as u64 } else { connection.changes() };
     Ok(Ran { rows, count })
 }
 
@@ -117,9 +109,7 @@ pub(super) fn failed(error: rusqlite::Error) -> StoreError {
         | rusqlite::Error::InvalidColumnType(..) => StoreError::Corrupt(cause.into()),
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => StoreError::Full,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                StoreError::Corrupt(cause.into())
-            }
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt(cause.into()),
             ErrorCode::ConstraintViolation
             | ErrorCode::TypeMismatch
             | ErrorCode::ParameterOutOfRange
@@ -138,19 +128,14 @@ pub(super) fn is_taken_key(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_extended_error_code(),
         Some(
-            ffi::SQLITE_CONSTRAINT_UNIQUE
-                | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-                | ffi::SQLITE_CONSTRAINT_ROWID
+            ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID
         )
     )
 }
 
 /// The disk did not confirm: nobody knows what is on it.
 pub(super) fn is_sync_failure(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_extended_error_code(),
-        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
-    )
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
 /// An error after which a connection is not used again: what it holds of the file is in doubt.
@@ -176,10 +161,7 @@ mod tests {
     #[test]
     fn parameters_are_numbered_outside_quotes_and_comments() {
         assert_eq!(numbered("a=$2 and b=$1"), "a=?2 and b=?1");
-        assert_eq!(
-            numbered("x='$1' and \"$2\"=$3 - $4"),
-            "x='$1' and \"$2\"=?3 - ?4"
-        );
+        assert_eq!(numbered("x='$1' and \"$2\"=$3 - $4"), "x='$1' and \"$2\"=?3 - ?4");
         assert_eq!(numbered("a -- $1 isn't\n, $10"), "a -- $1 isn't\n, ?10");
         assert_eq!(numbered("'it''s $1', $1"), "'it''s $1', ?1");
         assert_eq!(numbered("cost $"), "cost $");

@@ -77,13 +77,7 @@ impl Writer {
         hooks: Arc<Hooks>,
     ) -> Result<Self, StoreError> {
         let connection = Some(watched(connection, &checkpoints)?);
-        Ok(Writer {
-            connector,
-            connection,
-            texts: Texts::default(),
-            checkpoints,
-            hooks,
-        })
+        Ok(Writer { connector, connection, texts: Texts::default(), checkpoints, hooks })
     }
 
     /// Commits until the queue is closed and empty.
@@ -169,10 +163,7 @@ impl Writer {
 }
 
 /// Tells the checkpointer how long the log is after every commit of this connection.
-fn watched(
-    mut connection: Connection,
-    checkpoints: &Arc<Checkpoints>,
-) -> Result<Connection, StoreError> {
+fn watched(mut connection: Connection, checkpoints: &Arc<Checkpoints>) -> Result<Connection, StoreError> {
     let checkpoints = checkpoints.clone();
     let hook = move |_: &mut Wal, pages: i32| {
         checkpoints.log_is(pages);
@@ -231,9 +222,7 @@ fn apply(
 
 /// Whether an error has ended the transaction, or must end it.
 fn takes_all(connection: &Connection, error: &rusqlite::Error) -> bool {
-    connection.is_autocommit()
-        || statement::spoils_connection(error)
-        || statement::is_sync_failure(error)
+    connection.is_autocommit() || statement::spoils_connection(error) || statement::is_sync_failure(error)
 }
 
 /// Why a batch did not run to its end.
@@ -242,11 +231,7 @@ enum Stopped {
     Failed(rusqlite::Error),
 }
 
-fn run_all(
-    connection: &Connection,
-    texts: &mut Texts,
-    writes: &[Write],
-) -> Result<Committed, Stopped> {
+fn run_all(connection: &Connection, texts: &mut Texts, writes: &[Write]) -> Result<Committed, Stopped> {
     let mut answers = Vec::with_capacity(writes.len());
     for (at, write) in writes.iter().enumerate() {
         let statement = &write.statement;

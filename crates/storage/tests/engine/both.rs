@@ -6,9 +6,7 @@ use std::{
 };
 
 use ligand_protocol::ids::UserKey;
-use ligand_storage::{
-    Committed, Store, StoreError, StoreOptions, Touched, Value, Write, params, testing,
-};
+use ligand_storage::{Committed, Store, StoreError, StoreOptions, Touched, Value, Write, params};
 
 use crate::{ADD, BUMP, GET, STEP, add, get, on_both, session};
 
@@ -18,9 +16,7 @@ const AUDIT: &str = "insert into audit (at, action, user_id, session_id, detail)
 fn record(store: &Store) -> Arc<Mutex<Vec<Touched>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let hook = seen.clone();
-    store.on_committed(Arc::new(move |touched| {
-        hook.lock().unwrap().extend_from_slice(touched)
-    }));
+    store.on_committed(Arc::new(move |touched| hook.lock().unwrap().extend_from_slice(touched)));
     seen
 }
 
@@ -253,14 +249,7 @@ fn debug_shows_no_contents() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_refused() {
-    for url in [
-        "",
-        "mysql://h/d",
-        "sqlite:",
-        "sqlite::memory:",
-        "postgres://h/d?sslmode=never",
-    ] {
+    for url in ["", "mysql://h/d", "sqlite:", "sqlite::memory:", "postgres://h/d?sslmode=never"] {
         assert!(Store::open(&StoreOptions::new(url)).await.is_err(), "{url}");
     }
-    let _ = testing::engines();
 }

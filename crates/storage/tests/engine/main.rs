@@ -11,8 +11,7 @@ use ligand_storage::{Committed, Store, Touched, Write, params, testing};
 
 const ADD: &str = "insert into meta (key, value) values ($1, $2)";
 const GET: &str = "select value from meta where key = $1";
-const STEP: &str =
-    "update meta set value = value + 1 where key = $1 and value = $2 returning value";
+const STEP: &str = "update meta set value = value + 1 where key = $1 and value = $2 returning value";
 const BUMP: &str = "update meta set value = value + 1 where key = $1";
 
 /// Runs a test once per engine.
@@ -34,9 +33,7 @@ fn postgres_is_tested() -> bool {
 }
 
 async fn add(store: &Store, key: &str, value: i64) {
-    let done = store
-        .commit(vec![Write::one(ADD, params![key, value])], Vec::new())
-        .await;
+    let done = store.commit(vec![Write::one(ADD, params![key, value])], Vec::new()).await;
     assert_eq!(done, Ok(Committed::Done(vec![Vec::new()])));
 }
 

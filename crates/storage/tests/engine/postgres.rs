@@ -17,10 +17,7 @@ async fn fresh() -> Option<TestStore> {
 }
 
 async fn execute(store: &Store, sql: &'static str) {
-    store
-        .commit(vec![Write::any(sql, Vec::new())], Vec::new())
-        .await
-        .unwrap();
+    store.commit(vec![Write::any(sql, Vec::new())], Vec::new()).await.unwrap();
 }
 
 const SET: &str = "do $$ begin execute format('alter database %I set ', current_database()) || ";
@@ -31,10 +28,7 @@ async fn a_server_that_forgets_commits_is_refused() {
     let set = format!("{SET}'synchronous_commit = off'; end $$");
     execute(&store, set.leak()).await;
     let refused = Store::open(&StoreOptions::new(&store.url)).await;
-    assert!(
-        matches!(refused, Err(OpenError::SynchronousCommit(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OpenError::SynchronousCommit(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -56,9 +50,7 @@ async fn other_defaults_of_the_database_do_not_matter() {
     let rows = again.read(level, Vec::new()).await.unwrap();
     assert_eq!(rows[0].text(0), Ok("read committed"));
     let batch = vec![Write::any(level, Vec::new()), Write::any(level, Vec::new())];
-    let Ok(Committed::Done(rows)) = again.commit(batch, Vec::new()).await else {
-        panic!()
-    };
+    let Ok(Committed::Done(rows)) = again.commit(batch, Vec::new()).await else { panic!() };
     assert_eq!(rows[1][0].text(0), Ok("read committed"));
 }
 
@@ -98,21 +90,14 @@ async fn killed_connections_lose_no_answer_and_come_back() {
         let _ = killer.read(KILL_OTHERS, Vec::new()).await;
     }
     let counts = tasks.join_all().await;
-    let (done, unknown) = counts
-        .iter()
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let (done, unknown) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     // `a` counts every commit: all that were confirmed, and at most the unknown ones besides.
     let counted = get(&store, "a").await.unwrap();
     println!("confirmed {done}, unknown {unknown}, counted {counted}");
-    assert!(
-        (done..=done + unknown).contains(&counted),
-        "{done} {unknown} {counted}"
-    );
+    assert!((done..=done + unknown).contains(&counted), "{done} {unknown} {counted}");
     assert!(unknown > 0, "nothing was killed in flight");
     assert!(matches!(
-        store
-            .commit(vec![Write::one(BUMP, params!["a"])], Vec::new())
-            .await,
+        store.commit(vec![Write::one(BUMP, params!["a"])], Vec::new()).await,
         Ok(Committed::Done(_))
     ));
 }
@@ -123,10 +108,7 @@ async fn a_statement_after_a_failed_begin_is_refused() {
     add(&store, "a", 0).await;
     // The first statement ends the transaction, as if its BEGIN had not been; what follows must
     // not stand alone.
-    let batch = vec![
-        Write::any("rollback", Vec::new()),
-        Write::one(BUMP, params!["a"]),
-    ];
+    let batch = vec![Write::any("rollback", Vec::new()), Write::one(BUMP, params!["a"])];
     let refused = store.commit(batch, Vec::new()).await;
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(get(&store, "a").await, Some(0));
@@ -145,10 +127,7 @@ async fn a_notifying_commit_wakes_other_processes() {
         store.commit_notifying(batch, Vec::new()).await.unwrap();
         assert!(other.wait_for_notify(Duration::from_secs(5)).await);
     }
-    store
-        .commit(vec![Write::one(BUMP, params!["a"])], Vec::new())
-        .await
-        .unwrap();
+    store.commit(vec![Write::one(BUMP, params!["a"])], Vec::new()).await.unwrap();
     assert!(!other.wait_for_notify(Duration::from_millis(50)).await);
     let conflict = vec![Write::one(BUMP, params!["nobody"])];
     store.commit_notifying(conflict, Vec::new()).await.unwrap();
@@ -156,10 +135,7 @@ async fn a_notifying_commit_wakes_other_processes() {
     // A lost listener says so by waking, then hears again.
     let _ = store.read(KILL_OTHERS, Vec::new()).await;
     assert!(other.wait_for_notify(Duration::from_secs(5)).await);
-    store
-        .commit_notifying(vec![Write::one(BUMP, params!["a"])], Vec::new())
-        .await
-        .unwrap();
+    store.commit_notifying(vec![Write::one(BUMP, params!["a"])], Vec::new()).await.unwrap();
     assert!(other.wait_for_notify(Duration::from_secs(5)).await);
 }
 
@@ -168,26 +144,16 @@ async fn a_type_without_a_place_is_refused_before_it_is_run() {
     let Some(store) = fresh().await else { return };
     add(&store, "a", 0).await;
     let numeric = "update meta set value = 9 where key = 'a' returning value::numeric";
-    let refused = store
-        .commit(vec![Write::one(numeric, Vec::new())], Vec::new())
-        .await;
-    assert!(
-        matches!(refused, Err(StoreError::Rejected(_))),
-        "{refused:?}"
-    );
+    let refused = store.commit(vec![Write::one(numeric, Vec::new())], Vec::new()).await;
+    assert!(matches!(refused, Err(StoreError::Rejected(_))), "{refused:?}");
     assert_eq!(get(&store, "a").await, Some(0));
 }
 
 #[tokio::test]
 async fn backups_are_left_to_its_own_tools() {
     let Some(store) = fresh().await else { return };
-    let refused = store
-        .backup(std::path::Path::new("unused"), |_, _| ())
-        .await;
-    assert!(
-        matches!(refused, Err(BackupError::UsePgDump)),
-        "{refused:?}"
-    );
+    let refused = store.backup(std::path::Path::new("unused"), |_, _| ()).await;
+    assert!(matches!(refused, Err(BackupError::UsePgDump)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -204,8 +170,5 @@ async fn nobody_waits_forever_for_a_connection() {
     };
     let (slow, second) = tokio::join!(slow, second);
     assert!(slow.is_ok(), "{slow:?}");
-    assert!(
-        matches!(second, Err(StoreError::Unavailable(_))),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(StoreError::Unavailable(_))), "{second:?}");
 }

@@ -12,17 +12,13 @@ const COLUMNS_SQLITE: &str = "select m.name || '.' || c.name || ' ' ||
         case when c.\"notnull\" = 1 then 'not null' else '' end
    from sqlite_schema m, pragma_table_info(m.name) c
   where m.type = 'table' and m.name not like 'sqlite_%'";
-const COLUMNS_POSTGRES: &str =
-    "select table_name || '.' || column_name || ' ' || data_type || ' ' ||
+const COLUMNS_POSTGRES: &str = "select table_name || '.' || column_name || ' ' || data_type || ' ' ||
         case when is_nullable = 'NO' then 'not null' else '' end
    from information_schema.columns where table_schema = 'public'";
 
 async fn columns(store: &Store, sql: &'static str) -> BTreeSet<String> {
     let rows = store.read(sql, Vec::new()).await.unwrap();
-    let mut columns: BTreeSet<_> = rows
-        .iter()
-        .map(|row| row.text(0).unwrap().to_owned())
-        .collect();
+    let mut columns: BTreeSet<_> = rows.iter().map(|row| row.text(0).unwrap().to_owned()).collect();
     // An autoincrementing key is implicitly not null on SQLite.
     if columns.remove("audit.id bigint ") {
         columns.insert("audit.id bigint not null".into());

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::clients::Checks;
-use super::figure::{Figure, Rounds, ratio_of};
+use super::figure::{Figure, Reach, alternate, median};
 use super::installation::Installation;
 use super::load::{Counted, Until, drive};
 use super::place::MEASURED;
@@ -20,16 +20,26 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for connections in [16, 64] {
         let mut checks = Checks::several(connections, &sessions, &mut bench.rng);
-        let rounds = Rounds::alternate(
+        let mut same = Checks::several(connections, &sessions, &mut bench.rng);
+        let rounds = alternate(
             bench.rounds,
-            || drive(ligand.target(), &mut checks.iter_mut().collect::<Vec<_>>(), until),
-            || Ok(()),
-        );
-        let _ = rounds;
-        let _: Option<(Counted, f64)> = None;
-        let _ = ratio_of;
-        let _ = &bare;
-        figures.clear();
+            || drive(ligand.target(), &mut checks, until),
+            || drive(bare.target(), &mut same, until),
+        )?;
+        let rates: Vec<_> = rounds.iter().map(|(ours, bare)| (ours.rate(), bare.rate())).collect();
+        let what = format!("check, {connections} connections, beside bare axum");
+        figures.push(Figure::beside(what, "1/s", &rates, Some(Reach::AtLeast(0.65))).noting(note(&rounds)));
+        let cpu: Vec<_> = rounds.iter().map(|(ours, bare)| (ours.cpu_us(), bare.cpu_us())).collect();
+        let what = format!("CPU time of a check, {connections} connections");
+        figures.push(Figure::beside(what, "µs", &cpu, None));
     }
     Ok(figures)
+}
+
+/// Whether the servers were what was slow.
+fn note(rounds: &[(Counted, Counted)]) -> String {
+    let percent = |load: f64| load * 100.0;
+    let ours = median(rounds.iter().map(|round| round.0.server_load()));
+    let bare = median(rounds.iter().map(|round| round.1.server_load()));
+    format!("server busy {:.0} %, bare {:.0} %", percent(ours), percent(bare))
 }
