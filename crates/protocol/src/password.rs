@@ -124,6 +124,10 @@ impl NormalisedPassword {
     /// The first rule it breaks.
     pub fn chosen(text: &str, owner: Owner<'_>) -> Result<Self, WeakPassword> {
         let password = Self::presented(text).map_err(|PasswordTooLong| WeakPassword::TooLong)?;
+        // As typed too: one character can become eighteen under NFKC and is one keystroke all the same.
+        if text.chars().count() < PASSWORD_CHARS_MIN {
+            return Err(WeakPassword::TooShort);
+        }
         password.judge(owner)?;
         Ok(password)
     }

@@ -381,6 +381,20 @@ impl Session {
         }
     }
 
+    /// Whether no later state of this row can take a refusal of an access token back: an end is
+    /// absorbing, expiries only pass, generations only grow.
+    #[must_use]
+    pub fn refuses_for_good(&self, presented: &Presented, refusal: Refusal) -> bool {
+        match refusal {
+            Refusal::Ended(_) | Refusal::SessionExpired => true,
+            Refusal::Expired => {
+                presented.generation.saturating_add(1) < self.generation
+                    || (presented.generation == self.generation && presented.hash == self.at_hash)
+            }
+            Refusal::Unknown | Refusal::Spent | Refusal::Locked | Refusal::LostCommit => false,
+        }
+    }
+
     /// What ends every question before the table is consulted.
     fn gates(&self, owner: Owner, now: UnixMs) -> Option<Refusal> {
         if let Status::Ended(reason) = self.status {

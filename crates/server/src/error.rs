@@ -167,6 +167,15 @@ impl ApiError {
         self
     }
 
+    /// As the table of 2015 has it: a body that is JSON and not as it should be is `M_BAD_JSON`.
+    #[must_use]
+    pub fn in_2015(self) -> Self {
+        match self.0.errcode {
+            Some("M_MISSING_PARAM" | "M_INVALID_PARAM") => self.with_code("M_BAD_JSON"),
+            _ => self,
+        }
+    }
+
     /// Sends our own trouble as text: on legacy `/refresh`, matrix-js-sdk takes any JSON error
     /// body for an answer and logs out.
     #[must_use]

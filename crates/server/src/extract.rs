@@ -96,11 +96,12 @@ pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[Network]) ->
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut address = peer;
     let hops = headers.get_all("x-forwarded-for").iter().rev();
-    for hop in hops.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')) {
+    // By bytes: one that is no UTF-8 spoils its own hop, not those that proxies appended to it.
+    for hop in hops.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
         if !is_trusted(address) {
             break;
         }
-        match forwarded_address(hop.trim()) {
+        match std::str::from_utf8(hop).ok().and_then(|hop| forwarded_address(hop.trim())) {
             Some(next) => address = next.to_canonical(),
             // A proxy we trust wrote something that is no address: believe no further.
             None => break,
@@ -166,9 +167,11 @@ async fn authenticate(parts: &Parts, app: &App, locked: Locked) -> Result<Arc<Li
 
 /// The access token, from the header, or from the query where that is still served.
 fn access_token(parts: &Parts, query_everywhere: bool) -> Result<String, ApiError> {
-    let header = match parts.headers.get(AUTHORIZATION) {
-        None => None,
-        Some(value) => {
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    let header = match (headers.next(), headers.next()) {
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(ApiError::missing_token()),
+        (Some(value), None) => {
             let text = value.to_str().map_err(|_| ApiError::missing_token())?;
             let (scheme, token) = text.split_once(' ').ok_or_else(ApiError::missing_token)?;
             if !scheme.eq_ignore_ascii_case("bearer") {
@@ -178,7 +181,12 @@ fn access_token(parts: &Parts, query_everywhere: bool) -> Result<String, ApiErro
         }
     };
     let served = query_everywhere || Surface::of(parts.uri.path()) != Surface::Today;
-    let query = if served { query_param(parts.uri.query(), "access_token") } else { None };
+    let given = query_params(parts.uri.query(), "access_token").filter(|_| served);
+    let query = match given.collect::<Vec<_>>().as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => return Err(ApiError::missing_token()),
+    };
     match (header, query) {
         (Some(header), Some(query)) if header != query => Err(ApiError::missing_token()),
         (Some(token), _) | (None, Some(token)) => Ok(token),
@@ -189,7 +197,12 @@ fn access_token(parts: &Parts, query_everywhere: bool) -> Result<String, ApiErro
 /// The first value of a query parameter, decoded.
 #[must_use]
 pub fn query_param(query: Option<&str>, name: &str) -> Option<String> {
-    form_urlencoded::parse(query?.as_bytes()).find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+    query_params(query, name).next()
+}
+
+fn query_params<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter_map(move |(key, value)| (key == name).then(|| value.into_owned()))
 }
 
 /// A request body that is one JSON object. The content type does not matter: clients need not
@@ -327,6 +340,11 @@ mod tests {
         assert_eq!(address(&["[2001:db8::1]:443"], "127.0.0.1"), "2001:db8::1");
         assert_eq!(address(&["203.0.113.7:5"], "127.0.0.1"), "203.0.113.7");
         assert_eq!(address(&["::ffff:203.0.113.7"], "127.0.0.1"), "203.0.113.7");
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", axum::http::HeaderValue::from_bytes(b"caf\xe9, 203.0.113.7").unwrap());
+        let trusted = ["127.0.0.1".parse().unwrap()];
+        let seen = client_address(&headers, "127.0.0.1".parse().unwrap(), &trusted);
+        assert_eq!(seen.to_string(), "203.0.113.7");
     }
 
     #[test]

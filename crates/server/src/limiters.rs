@@ -7,6 +7,7 @@ use ligand_protocol::UnixMs;
 use ligand_protocol::ids::SessionId;
 use ligand_protocol::limits::{AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit};
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::RateLimits;
 use crate::error::ApiError;
@@ -23,8 +24,25 @@ pub struct Limiters {
     lookup: Mutex<KeyedLimiter<AddressKey>>,
     refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
-    accounts: Mutex<KeyedBackoff<Box<str>>>,
+    accounts: Mutex<KeyedBackoff<AccountName>>,
+    notices: Mutex<KeyedLimiter<SessionId>>,
 }
+
+/// A user name as somebody typed it, of bounded size: the start of its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountName([u8; 16]);
+
+impl AccountName {
+    #[must_use]
+    pub fn of(typed: &str) -> Self {
+        let mut start = [0; 16];
+        start.copy_from_slice(&Sha256::digest(typed.as_bytes())[..16]);
+        Self(start)
+    }
+}
+
+/// Audit rows about one session that a client could cause in a loop: two, then one in ten minutes.
+const NOTICE_RATE: RateLimit = RateLimit::one_in_ms(600_000, 2);
 
 impl Limiters {
     #[must_use]
@@ -43,6 +61,7 @@ impl Limiters {
             refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
+            notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
 
@@ -109,25 +128,31 @@ impl Limiters {
     /// says otherwise, so that parallel tries cannot all pass.
     ///
     /// # Errors
-    /// 429.
-    pub fn account(&self, name: &str, now: UnixMs) -> Result<(), ApiError> {
+    /// The wait in milliseconds.
+    pub fn account(&self, name: AccountName, now: UnixMs) -> Result<(), i64> {
         if !self.enabled {
             return Ok(());
         }
-        self.accounts.lock().admit(name.into(), now).map_err(ApiError::limited)
+        self.accounts.lock().admit(name, now)
     }
 
     /// What became of an admitted try: `Some(true)` right, `Some(false)` wrong, `None` no verdict.
-    pub fn account_settled(&self, name: &str, right: Option<bool>, now: UnixMs) {
+    pub fn account_settled(&self, name: AccountName, right: Option<bool>, now: UnixMs) {
         if !self.enabled {
             return;
         }
         let mut accounts = self.accounts.lock();
         match right {
-            Some(true) => accounts.succeeded(&name.into()),
+            Some(true) => accounts.succeeded(&name),
             Some(false) => {}
-            None => accounts.cancelled(&name.into(), now),
+            None => accounts.cancelled(&name, now),
         }
+    }
+
+    /// Whether an audit row about something that may repeat is due. Not a matter of the switch:
+    /// the audit table only grows.
+    pub fn notice(&self, session: SessionId, now: UnixMs) -> bool {
+        self.notices.lock().take(session, NOTICE_RATE, now).is_ok()
     }
 
     /// Drops what has faded.
@@ -136,6 +161,7 @@ impl Limiters {
             table.lock().drop_faded(now);
         }
         self.refresh_sessions.lock().drop_faded(now);
+        self.notices.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
     }
 }

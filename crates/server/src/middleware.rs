@@ -55,7 +55,11 @@ pub async fn every_request(State(app): State<App>, mut request: Request, next: N
         let limit = Duration::from_millis(REQUEST_MS_MAX.unsigned_abs());
         match tokio::time::timeout(limit, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => ApiError::unavailable("the request took too long").into_response(),
+            Err(_) => {
+                let error = ApiError::unavailable("the request took too long");
+                let refresh = path.as_ref().is_some_and(|path| path.as_str().ends_with("/refresh"));
+                if refresh { error.plain_text_if_ours() } else { error }.into_response()
+            }
         }
     };
     let headers = response.headers_mut();

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use ligand_protocol::limits::CONNECTIONS_MAX;
 use ligand_storage::{OpenError, OpenMode, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -55,12 +56,13 @@ impl Server {
     /// When an address cannot be listened on.
     pub async fn serve(app: App) -> Result<Self, StartError> {
         let (stop, stopping) = watch::channel(false);
+        let connections = connections_max();
         let listener = listen(app.config.http.listen, "http.listen").await?;
         let address = listener.local_addr()?;
-        let mut listeners = vec![tokio::spawn(serve(listener, router(app.clone()), stopping.clone()))];
+        let mut listeners = vec![tokio::spawn(serve(listener, router(app.clone()), connections, stopping.clone()))];
         if let Some(address) = app.config.http.metrics_listen {
             let listener = listen(address, "http.metrics_listen").await?;
-            listeners.push(tokio::spawn(serve(listener, metrics_router(app.clone()), stopping.clone())));
+            listeners.push(tokio::spawn(serve(listener, metrics_router(app.clone()), METRICS_CONNECTIONS_MAX, stopping.clone())));
         }
         let jobs = upkeep::start(&app, &stopping);
         Ok(Self { app, address, stop, listeners, jobs })
@@ -100,4 +102,29 @@ pub async fn open(config: Config) -> Result<App, StartError> {
 
 async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, key, cause })
+}
+
+/// Scrapers, and a person with a browser.
+const METRICS_CONNECTIONS_MAX: usize = 32;
+/// File descriptors that are not client connections: database, log, listeners, what comes.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// How many connections to hold at once: what the limits say, as far as the system lets. Many
+/// systems start a process with room for a thousand files and allow it to ask for more.
+fn connections_max() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let open_files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let room = open_files.map_or(CONNECTIONS_MAX, |files| {
+        usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX)
+    });
+    if room < CONNECTIONS_MAX {
+        tracing::warn!(connections = room, "few files may be open at once; raise the limit (LimitNOFILE in systemd)");
+    }
+    room.clamp(1, CONNECTIONS_MAX)
 }

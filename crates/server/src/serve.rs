@@ -8,7 +8,7 @@ mod patience;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -17,16 +17,23 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use ligand_protocol::limits::{CONNECTIONS_MAX, DRAIN_MS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
+use ligand_protocol::limits::{DRAIN_MS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use patience::{Noted, Waiting};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-/// Serves until `shutdown` is true, then lets running requests finish for a bounded time.
-pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Serves at most so many connections at once until `shutdown` is true, then lets running requests
+/// finish for a bounded time.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let mut complained: Option<Instant> = None;
     let mut tasks = JoinSet::new();
     loop {
         // Waiting here leaves what is over the limit in the kernel's queue.
@@ -48,7 +55,10 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others have to close first.
-                tracing::warn!(%error, "cannot accept a connection");
+                if complained.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    complained = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

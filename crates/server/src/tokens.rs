@@ -172,8 +172,10 @@ impl Refresh<'_> {
                     }
                 }
                 RefreshVerdict::Refuse(refusal) => {
-                    if refusal == Refusal::LostCommit {
-                        lost_commit(app, presented, session.generation);
+                    match refusal {
+                        Refusal::LostCommit => lost_commit(app, presented, session.generation),
+                        Refusal::Spent => self.notice("refresh_spent", &loaded).await,
+                        _ => {}
                     }
                     return Err(RefreshError::Refused(refusal));
                 }
@@ -276,17 +278,25 @@ impl Refresh<'_> {
     /// A retry from elsewhere than the first request may be a thief who is always second. It is
     /// recorded; whether it was one, only the owner can tell.
     async fn notice_retry(&self, loaded: &Loaded) {
-        if loaded.seen == self.caller.seen() {
+        if loaded.seen != self.caller.seen() {
+            self.notice("refresh_repeated_elsewhere", loaded).await;
+        }
+    }
+
+    /// Records what no row of the session shows. A client in a loop gets few rows.
+    async fn notice(&self, action: &'static str, loaded: &Loaded) {
+        if !self.app.limiters.notice(loaded.session.id, self.now) {
             return;
         }
         tracing::warn!(
             session = %loaded.session.id,
+            presented = self.presented.generation,
             generation = loaded.session.generation,
             user = loaded.localpart,
             address = %self.caller.address,
-            "a refresh was repeated from another address or user agent"
+            "{action}"
         );
-        if let Err(error) = self.app.store.record(&self.event("refresh_repeated_elsewhere", loaded)).await {
+        if let Err(error) = self.app.store.record(&self.event(action, loaded)).await {
             tracing::error!(%error, "cannot record an audit event");
         }
     }
@@ -337,11 +347,16 @@ pub async fn check(app: &App, text: &str, locked: Locked) -> Result<Arc<LiveSess
     };
     let now = app.clock.now();
     let id = presented.session_id;
-    // From memory only a yes: whatever memory would refuse is read again first.
-    if let Some(entry) = app.store.live().get(id)
-        && entry.session().check(entry.user.owner, &presented, now) == CheckVerdict::Ok
-    {
-        return Ok(entry);
+    // From memory a yes, and a no that nothing can turn; any other refusal is read again first.
+    if let Some(entry) = app.store.live().get(id) {
+        let session = entry.session();
+        match session.check(entry.user.owner, &presented, now) {
+            CheckVerdict::Ok => return Ok(entry),
+            CheckVerdict::Refuse(refusal) if session.refuses_for_good(&presented, refusal) => {
+                return Err(ApiError::refused(refusal));
+            }
+            _ => {}
+        }
     }
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let Some(entry) = app.store.reread_session(id).await? else {

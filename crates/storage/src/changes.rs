@@ -25,7 +25,7 @@ pub struct Poll {
     /// Number of the newest change read, from which the next poll goes on.
     pub seq: i64,
     pub changes: Vec<Touched>,
-    /// Changes are missing between the caller's number and the oldest one kept: forget everything.
+    /// Changes after the caller's number are missing: forget everything.
     pub gap: bool,
     /// There may be more to read at once.
     pub full: bool,
@@ -41,10 +41,7 @@ const POLL: &str = "SELECT seq, kind, session_id, user_id FROM changes WHERE seq
 const TRIM: &str = "DELETE FROM changes WHERE at < $1";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
-pub(crate) const GUARDED: &[(&str, &str)] = &[
-    ("NEXT", NEXT),
-    ("TRIM", TRIM),
-];
+pub(crate) const GUARDED: &[(&str, &str)] = &[("NEXT", NEXT), ("TRIM", TRIM)];
 
 const KIND_SESSION: i64 = 1;
 const KIND_USER: i64 = 2;
@@ -78,8 +75,9 @@ impl Store {
     pub async fn poll_feed(&self, seq: i64) -> Result<Poll, StoreError> {
         let rows = self.read(POLL, params![seq, POLL_CHANGES_MAX]).await?;
         let numbers: Vec<i64> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
-        let gap = match numbers.first() {
-            Some(first) => *first > seq + 1,
+        let gap = match numbers.last() {
+            // Trimming goes by time: where clocks disagree it may leave a hole in the middle.
+            Some(last) => i64::try_from(numbers.len()).is_ok_and(|len| len < *last - seq),
             // Nothing newer is kept; but was it trimmed?
             None => self.feed_head().await? > seq && self.read(POLL, params![seq, 1]).await?.is_empty(),
         };

@@ -353,3 +353,7 @@ impl Store {
         Ok(loaded.map(|loaded| self.live().keep(loaded, mark)))
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

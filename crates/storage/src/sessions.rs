@@ -74,6 +74,33 @@ pub struct Verified {
     pub password_changed_at: Option<UnixMs>,
 }
 
+/// What a request that user-interactive auth protects was allowed by. All of it must still be so
+/// at the commit, or a session that was ended, or a password that was replaced, would count.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// The session that asks.
+    pub session: SessionId,
+    /// The account as its password was verified.
+    pub verified: Verified,
+    /// The authentication session to close, with the revision it must still have.
+    pub uia: Option<([u8; 32], i64)>,
+}
+
+impl Asked {
+    /// The guard on the user row, which is locked first, and the end of the authentication.
+    pub(crate) fn user_first(&self, user: UserKey) -> Vec<Write> {
+        let Verified { epoch, password_changed_at } = self.verified;
+        let mut batch = vec![Write::one(AS_VERIFIED, params![user, epoch, password_changed_at])];
+        batch.extend(self.uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));
+        batch
+    }
+
+    /// The guard on the session, to be taken after device rows and before other session rows.
+    pub(crate) fn session_lives(&self) -> Write {
+        Write::one(STILL_LIVES, params![self.session])
+    }
+}
+
 /// The first generation of a session. It is born acknowledged: there is nothing before it.
 #[derive(Debug, Clone)]
 pub struct Opened {
@@ -418,8 +445,8 @@ impl Store {
         self.commit_announced(batch, vec![Touched::Session(id)], true).await
     }
 
-    /// Deletes devices of a user with their sessions, and closes the authentication that allowed it.
-    /// Devices that are gone already are no error. `false` if the authentication was used already.
+    /// Deletes devices of a user with their sessions. Devices that are gone already are no error.
+    /// `false` if what the request was allowed by is no longer so.
     ///
     /// # Errors
     /// Storage trouble.
@@ -427,13 +454,18 @@ impl Store {
         &self,
         user: UserKey,
         devices: &[DeviceId],
-        uia: Option<([u8; 32], i64)>,
+        asked: Option<&Asked>,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        let mut batch = vec![Write::any(LOCK_USER, params![user])];
-        batch.extend(uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));
+        let mut batch = match asked {
+            Some(asked) => asked.user_first(user),
+            None => vec![Write::any(LOCK_USER, params![user])],
+        };
         for device in devices {
             batch.push(Write::any(DELETE_DEVICE, params![user, device.as_str()]));
+        }
+        batch.extend(asked.map(Asked::session_lives));
+        for device in devices {
             batch.push(Write::any(
                 END_DEVICE,
                 params![user, device.as_str(), EndReason::DeviceDeleted, event.at],
@@ -444,12 +476,13 @@ impl Store {
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }
 
-    /// Whether a live session of the user was last seen at this address.
+    /// The addresses where sessions of the user were last seen, those ended within thirty days
+    /// included.
     ///
     /// # Errors
     /// Storage trouble.
-    pub async fn signed_in_from(&self, user: UserKey, ip: &str) -> Result<bool, StoreError> {
-        Ok(!self.read(SEEN_AT, params![user, ip]).await?.is_empty())
+    pub async fn addresses_of(&self, user: UserKey) -> Result<Vec<String>, StoreError> {
+        self.read(ADDRESSES, params![user]).await?.iter().map(|row| row.text(0).map(ToOwned::to_owned)).collect()
     }
 
     /// Ends every session of a user and forgets the devices. `false` if the account's epoch is no
@@ -490,7 +523,10 @@ impl Store {
 const BUMP_EPOCH: &str = "UPDATE users SET epoch = epoch + 1 WHERE id = $1 AND epoch = $2";
 /// Takes the row lock that comes first in the order, and changes nothing.
 const LOCK_USER: &str = "UPDATE users SET epoch = epoch WHERE id = $1";
-const SEEN_AT: &str = "SELECT 1 FROM sessions WHERE user_id = $1 AND status = 0 AND ip = $2 LIMIT 1";
+const ADDRESSES: &str = "SELECT DISTINCT ip FROM sessions WHERE user_id = $1 AND ip IS NOT NULL LIMIT 1000";
+const AS_VERIFIED: &str = "UPDATE users SET epoch = epoch \
+    WHERE id = $1 AND epoch = $2 AND password_changed_at IS NOT DISTINCT FROM $3 AND state = 0";
+const STILL_LIVES: &str = "UPDATE sessions SET status = status WHERE session_id = $1 AND status = 0";
 const FORGET_DEVICES: &str = "DELETE FROM devices WHERE user_id = $1 AND device_id <> $2";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
@@ -506,6 +542,8 @@ pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("DELETE_DEVICE", DELETE_DEVICE),
     ("BUMP_EPOCH", BUMP_EPOCH),
     ("LOCK_USER", LOCK_USER),
+    ("AS_VERIFIED", AS_VERIFIED),
+    ("STILL_LIVES", STILL_LIVES),
     ("FORGET_DEVICES", FORGET_DEVICES),
 ];
 

@@ -25,8 +25,8 @@ pub struct UiaRow {
 const FIND: &str = "SELECT id_hash, user_id, operation, request_hash, completed, created_at, expires_at, revision \
     FROM uia_sessions WHERE id_hash = $1";
 const INSERT: &str = "INSERT INTO uia_sessions \
-    (id_hash, user_id, operation, request_hash, completed, details, created_at, expires_at, revision) \
-    VALUES ($1, $2, $3, $4, $5, '', $6, $7, 0)";
+    (id_hash, user_id, operation, request_hash, completed, created_at, expires_at, revision) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 0)";
 const ADVANCE: &str = "UPDATE uia_sessions SET completed = $3, request_hash = $4, revision = revision + 1 \
     WHERE id_hash = $1 AND revision = $2";
 const CLOSE: &str = "DELETE FROM uia_sessions WHERE id_hash = $1 AND revision = $2";

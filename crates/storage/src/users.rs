@@ -10,7 +10,7 @@ use ligand_protocol::session::{AccountState, EndReason};
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
 use crate::registration_tokens;
-use crate::sessions::{Opened, Verified, ending_all};
+use crate::sessions::{Asked, Opened, Verified, ending_all};
 use crate::{Committed, Row, Store, StoreError, Touched, Write, params};
 
 /// An account.
@@ -204,7 +204,8 @@ impl Store {
     }
 
     /// Sets a password. With `end_others`, every session but the spared one ends and its devices
-    /// go; without, nothing else changes. `false` if the account is no longer as it was read.
+    /// go; without, nothing else changes. `false` if the account is no longer as it was read, or
+    /// what the request was allowed by is no longer so.
     ///
     /// # Errors
     /// Storage trouble.
@@ -216,21 +217,26 @@ impl Store {
         hash: &PasswordHash,
         end_others: bool,
         spare: Option<Spared<'_>>,
-        uia: Option<([u8; 32], i64)>,
+        asked: Option<&Asked>,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let now = event.at;
         let Verified { epoch, password_changed_at } = verified;
-        let mut batch = vec![Write::one(
+        let mut batch = asked.map_or_else(Vec::new, |asked| asked.user_first(user));
+        batch.push(Write::one(
             SET_PASSWORD,
             params![user, epoch, password_changed_at, hash.0.clone(), now, end_others],
-        )];
-        batch.extend(uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));
+        ));
         if end_others {
-            batch.extend(ending_all(user, EndReason::PasswordChanged, now, spare));
+            let [devices, sessions] = ending_all(user, EndReason::PasswordChanged, now, spare);
+            batch.push(devices);
+            batch.extend(asked.map(Asked::session_lives));
+            batch.push(sessions);
             if let Some((session, _)) = spare {
                 batch.push(Write::one(KEEP_SESSION, params![session, epoch + 1]));
             }
+        } else {
+            batch.extend(asked.map(Asked::session_lives));
         }
         batch.push(audit::write(event));
         batch.extend(self.feed(Change::User(user), now));
@@ -238,7 +244,7 @@ impl Store {
     }
 
     /// Deactivates for good: no password, no session, no device. `false` if the account is no
-    /// longer as it was read.
+    /// longer as it was read, or what the request was allowed by is no longer so.
     ///
     /// # Errors
     /// Storage trouble.
@@ -247,12 +253,15 @@ impl Store {
         user: UserKey,
         epoch: i64,
         erase: bool,
-        uia: Option<([u8; 32], i64)>,
+        asked: Option<&Asked>,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        let mut batch = vec![Write::one(DEACTIVATE, params![user, epoch, event.at, erase])];
-        batch.extend(uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));
-        batch.extend(ending_all(user, EndReason::Deactivated, event.at, None));
+        let mut batch = asked.map_or_else(Vec::new, |asked| asked.user_first(user));
+        batch.push(Write::one(DEACTIVATE, params![user, epoch, event.at, erase]));
+        let [devices, sessions] = ending_all(user, EndReason::Deactivated, event.at, None);
+        batch.push(devices);
+        batch.extend(asked.map(Asked::session_lives));
+        batch.push(sessions);
         batch.push(audit::write(event));
         batch.extend(self.feed(Change::User(user), event.at));
         self.commit_announced(batch, vec![Touched::User(user)], true).await

@@ -113,9 +113,7 @@ impl Auditor {
             }
             (Call::Login, _) => {}
             (_, Outcome::Trouble(429)) => self.blame("I18", "429 away from sign-in"),
-            (_, Outcome::Refused { status, errcode })
-                if (*status, errcode.as_str()) != refusal_wanted =>
-            {
+            (_, Outcome::Refused { status, errcode }) if (*status, errcode.as_str()) != refusal_wanted => {
                 self.blame("I19", "refused with the wrong status or code");
             }
             _ => {}
@@ -277,13 +275,7 @@ impl Auditor {
 
     fn mint(&mut self, session: usize, parent: Option<usize>, pair: &Pair) -> usize {
         let node = self.nodes.len();
-        self.nodes.push(Node {
-            session,
-            parent,
-            successor: None,
-            access: Life::Live,
-            refresh: Life::Live,
-        });
+        self.nodes.push(Node { session, parent, successor: None, access: Life::Live, refresh: Life::Live });
         for (token, kind) in [(&pair.access, Kind::Access), (&pair.refresh, Kind::Refresh)] {
             if self.tokens.insert(token.clone(), (node, kind)).is_some() {
                 self.blame("I1", "a token was given out twice");
@@ -294,9 +286,7 @@ impl Auditor {
 
     /// How many known generations are younger than this one in its session.
     fn depth(&self, node: usize) -> usize {
-        let newest = (0..self.nodes.len())
-            .rev()
-            .find(|&n| self.nodes[n].session == self.nodes[node].session);
+        let newest = (0..self.nodes.len()).rev().find(|&n| self.nodes[n].session == self.nodes[node].session);
         let mut at = newest.unwrap_or(node);
         let mut depth = 0;
         while at != node {

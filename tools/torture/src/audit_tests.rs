@@ -4,10 +4,7 @@
 use super::*;
 
 fn pair(n: u32) -> Pair {
-    Pair {
-        access: format!("access{n}").into(),
-        refresh: format!("refresh{n}").into(),
-    }
+    Pair { access: format!("access{n}").into(), refresh: format!("refresh{n}").into() }
 }
 
 fn got(n: u32) -> Outcome {
@@ -15,50 +12,28 @@ fn got(n: u32) -> Outcome {
 }
 
 fn refused(status: u16) -> Outcome {
-    let errcode = if status == 403 {
-        "M_FORBIDDEN"
-    } else {
-        "M_UNKNOWN_TOKEN"
-    };
-    Outcome::Refused {
-        status,
-        errcode: errcode.to_owned(),
-    }
+    let errcode = if status == 403 { "M_FORBIDDEN" } else { "M_UNKNOWN_TOKEN" };
+    Outcome::Refused { status, errcode: errcode.to_owned() }
 }
 
 fn login(outcome: Outcome) -> Entry {
-    Entry {
-        call: Call::Login,
-        outcome,
-    }
+    Entry { call: Call::Login, outcome }
 }
 
 fn use_of(n: u32, outcome: Outcome) -> Entry {
-    Entry {
-        call: Call::Use(pair(n).access),
-        outcome,
-    }
+    Entry { call: Call::Use(pair(n).access), outcome }
 }
 
 fn refresh(n: u32, outcome: Outcome) -> Entry {
-    Entry {
-        call: Call::Refresh(pair(n).refresh),
-        outcome,
-    }
+    Entry { call: Call::Refresh(pair(n).refresh), outcome }
 }
 
 fn tokenrefresh(n: u32, outcome: Outcome) -> Entry {
-    Entry {
-        call: Call::TokenRefresh(pair(n).refresh),
-        outcome,
-    }
+    Entry { call: Call::TokenRefresh(pair(n).refresh), outcome }
 }
 
 fn logout(n: u32, outcome: Outcome) -> Entry {
-    Entry {
-        call: Call::Logout(pair(n).access),
-        outcome,
-    }
+    Entry { call: Call::Logout(pair(n).access), outcome }
 }
 
 fn rules(entries: &[Entry]) -> Vec<&'static str> {
@@ -82,12 +57,7 @@ fn lawful_histories_pass() {
             use_of(1, Done),
         ],
         // A lost refresh is repeated.
-        vec![
-            login(got(0)),
-            refresh(0, Lost),
-            refresh(0, got(1)),
-            use_of(1, Done),
-        ],
+        vec![login(got(0)), refresh(0, Lost), refresh(0, got(1)), use_of(1, Done)],
         // A lost use may have acknowledged.
         vec![
             login(got(0)),
@@ -114,32 +84,12 @@ fn lawful_histories_pass() {
             use_of(2, Done),
         ],
         // A lost logout is either.
-        vec![
-            login(got(0)),
-            logout(0, Lost),
-            use_of(0, refused(401)),
-            login(got(1)),
-        ],
-        vec![
-            login(got(0)),
-            logout(0, Lost),
-            use_of(0, Done),
-            refresh(0, got(1)),
-        ],
+        vec![login(got(0)), logout(0, Lost), use_of(0, refused(401)), login(got(1))],
+        vec![login(got(0)), logout(0, Lost), use_of(0, Done), refresh(0, got(1))],
         // Trouble at sign-in leaves open whether the older session ended.
-        vec![
-            login(got(0)),
-            login(Outcome::Trouble(503)),
-            use_of(0, refused(401)),
-            login(got(1)),
-        ],
+        vec![login(got(0)), login(Outcome::Trouble(503)), use_of(0, refused(401)), login(got(1))],
         // What never left had no effect, a full queue neither.
-        vec![
-            login(got(0)),
-            logout(0, Outcome::NotSent),
-            login(Outcome::Trouble(429)),
-            use_of(0, Done),
-        ],
+        vec![login(got(0)), logout(0, Outcome::NotSent), login(Outcome::Trouble(429)), use_of(0, Done)],
     ];
     for (i, history) in histories.iter().enumerate() {
         assert_eq!(audit(history), [], "history {i}");
@@ -152,11 +102,7 @@ fn a_lost_pair_is_caught() {
     assert_eq!(rules(&[login(got(0)), refresh(0, refused(401))]), ["I5"]);
     let lost_after_a_lost_answer = [login(got(0)), refresh(0, Lost), refresh(0, refused(401))];
     assert_eq!(rules(&lost_after_a_lost_answer), ["I5"]);
-    let never_sent = [
-        login(got(0)),
-        tokenrefresh(0, Outcome::NotSent),
-        tokenrefresh(0, refused(403)),
-    ];
+    let never_sent = [login(got(0)), tokenrefresh(0, Outcome::NotSent), tokenrefresh(0, refused(403))];
     assert_eq!(rules(&never_sent), ["I5"]);
     let superseded = [login(got(0)), refresh(0, got(1)), refresh(0, refused(401))];
     assert_eq!(rules(&superseded), ["I5"]);
@@ -164,11 +110,7 @@ fn a_lost_pair_is_caught() {
 
 #[test]
 fn a_double_redemption_is_caught() {
-    let twice = [
-        login(got(0)),
-        tokenrefresh(0, got(1)),
-        tokenrefresh(0, got(2)),
-    ];
+    let twice = [login(got(0)), tokenrefresh(0, got(1)), tokenrefresh(0, got(2))];
     assert_eq!(rules(&twice), ["I3"]);
     let at_the_other_door = [login(got(0)), tokenrefresh(0, got(1)), refresh(0, got(2))];
     assert_eq!(rules(&at_the_other_door), ["I3"]);
@@ -184,19 +126,9 @@ fn a_second_successor_is_caught() {
 
 #[test]
 fn a_living_predecessor_is_caught() {
-    let by_use = [
-        login(got(0)),
-        refresh(0, got(1)),
-        use_of(1, Done),
-        refresh(0, got(1)),
-    ];
+    let by_use = [login(got(0)), refresh(0, got(1)), use_of(1, Done), refresh(0, got(1))];
     assert_eq!(rules(&by_use), ["I7"]);
-    let by_refresh = [
-        login(got(0)),
-        refresh(0, got(1)),
-        refresh(1, got(2)),
-        use_of(0, Done),
-    ];
+    let by_refresh = [login(got(0)), refresh(0, got(1)), refresh(1, got(2)), use_of(0, Done)];
     assert_eq!(rules(&by_refresh), ["I7"]);
 }
 
@@ -208,12 +140,7 @@ fn a_resurrection_is_caught() {
     }
     let after_sign_in = [login(got(0)), login(got(1)), use_of(0, Done)];
     assert_eq!(rules(&after_sign_in), ["I15"]);
-    let after_a_refusal = [
-        login(got(0)),
-        logout(0, Lost),
-        use_of(0, refused(401)),
-        refresh(0, got(1)),
-    ];
+    let after_a_refusal = [login(got(0)), logout(0, Lost), use_of(0, refused(401)), refresh(0, got(1))];
     assert_eq!(rules(&after_a_refusal), ["I12"]);
 }
 

@@ -50,10 +50,7 @@ impl Beside {
         for i in 0..size {
             let mut client = server.client();
             let device = format!("BESIDE{i}");
-            match client
-                .login(&account.name, &account.password, &device)
-                .await
-            {
+            match client.login(&account.name, &account.password, &device).await {
                 Outcome::Pair(pair) => clients.push((client, pair)),
                 other => bail!("sign-in: {other:?}"),
             }
@@ -95,11 +92,7 @@ impl Beside {
     }
 }
 
-async fn live(
-    mut client: Client,
-    mut pair: Pair,
-    stop: Arc<AtomicBool>,
-) -> (Client, Pair, Samples) {
+async fn live(mut client: Client, mut pair: Pair, stop: Arc<AtomicBool>) -> (Client, Pair, Samples) {
     let mut samples = Samples::default();
     while !stop.load(Ordering::Relaxed) {
         let started = Instant::now();

@@ -72,11 +72,7 @@ pub struct Client {
 impl Client {
     /// A client of the server (or proxy) at this address.
     pub fn new(addr: SocketAddr) -> Self {
-        Self {
-            addr,
-            connection: None,
-            timeout: Duration::from_secs(20),
-        }
+        Self { addr, connection: None, timeout: Duration::from_secs(20) }
     }
 
     /// Sends one request. `Err(NotSent)` or `Err(Lost)` when no answer came.
@@ -96,9 +92,7 @@ impl Client {
         let Ok(Ok(Some(answer))) = tokio::time::timeout(self.timeout, round_trip).await else {
             return Err(Outcome::Lost);
         };
-        let closes = answer
-            .header("connection")
-            .is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let closes = answer.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         if !closes {
             self.connection = Some(connection);
         }
@@ -108,8 +102,7 @@ impl Client {
     /// A JSON request without a token.
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<Message, Outcome> {
         let body = body.to_string();
-        self.exchange(&Message::request("POST", path, None, body.as_bytes()))
-            .await
+        self.exchange(&Message::request("POST", path, None, body.as_bytes())).await
     }
 
     /// Password sign-in on this device, asking for a refresh token.
@@ -126,18 +119,12 @@ impl Client {
 
     /// Today's door.
     pub async fn refresh(&mut self, refresh: &str) -> Outcome {
-        outcome(
-            self.post(REFRESH, &json!({ "refresh_token": refresh }))
-                .await,
-        )
+        outcome(self.post(REFRESH, &json!({ "refresh_token": refresh })).await)
     }
 
     /// The door of 2015.
     pub async fn tokenrefresh(&mut self, refresh: &str) -> Outcome {
-        outcome(
-            self.post(TOKENREFRESH, &json!({ "refresh_token": refresh }))
-                .await,
-        )
+        outcome(self.post(TOKENREFRESH, &json!({ "refresh_token": refresh })).await)
     }
 
     /// Ends the session of this access token.
@@ -167,21 +154,14 @@ pub fn outcome(answer: Result<Message, Outcome>) -> Outcome {
     let body = answer.json();
     let text = |key: &str| body[key].as_str().unwrap_or("").to_owned();
     match answer.status() {
-        200 => match (
-            body["access_token"].as_str(),
-            body["refresh_token"].as_str(),
-        ) {
-            (Some(access), Some(refresh)) => Outcome::Pair(Pair {
-                access: access.into(),
-                refresh: refresh.into(),
-            }),
+        200 => match (body["access_token"].as_str(), body["refresh_token"].as_str()) {
+            (Some(access), Some(refresh)) => {
+                Outcome::Pair(Pair { access: access.into(), refresh: refresh.into() })
+            }
             (None, None) => Outcome::Done,
             _ => Outcome::Odd("200 with half a pair".to_owned()),
         },
-        status @ (401 | 403) => Outcome::Refused {
-            status,
-            errcode: text("errcode"),
-        },
+        status @ (401 | 403) => Outcome::Refused { status, errcode: text("errcode") },
         status @ (503 | 429) => Outcome::Trouble(status),
         status => Outcome::Odd(format!("{status} {}", text("errcode"))),
     }

@@ -26,28 +26,12 @@ impl Cluster {
             return Ok(None);
         };
         let folder = tempfile::Builder::new().prefix("torture-pg-").tempdir()?;
-        let cluster = Self {
-            programs,
-            folder,
-            port: free_port()?,
-        };
+        let cluster = Self { programs, folder, port: free_port()? };
         if is_root() {
-            run(Command::new("chown")
-                .arg("postgres")
-                .arg(cluster.folder.path()))
-            .await?;
+            run(Command::new("chown").arg("postgres").arg(cluster.folder.path())).await?;
         }
         let data = cluster.data();
-        let initdb = [
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "-D",
-        ];
+        let initdb = ["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "-D"];
         run(cluster.program("initdb").args(initdb).arg(&data)).await?;
         cluster.up().await?;
         Ok(Some(cluster))
@@ -67,19 +51,14 @@ impl Cluster {
         );
         let mut start = self.program("pg_ctl");
         start.args(["-w", "-o", &options, "-D"]).arg(self.data());
-        start
-            .arg("-l")
-            .arg(self.folder.path().join("log"))
-            .arg("start");
+        start.arg("-l").arg(self.folder.path().join("log")).arg("start");
         run(&mut start).await
     }
 
     /// Stops it without a checkpoint, as a crash would.
     pub async fn crash(&self) -> Result<()> {
         let mut stop = self.program("pg_ctl");
-        stop.args(["-w", "-m", "immediate", "-D"])
-            .arg(self.data())
-            .arg("stop");
+        stop.args(["-w", "-m", "immediate", "-D"]).arg(self.data()).arg("stop");
         run(&mut stop).await
     }
 
@@ -105,9 +84,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let mut stop = self.program("pg_ctl");
-        stop.args(["-w", "-m", "immediate", "-D"])
-            .arg(self.data())
-            .arg("stop");
+        stop.args(["-w", "-m", "immediate", "-D"]).arg(self.data()).arg("stop");
         let stop = stop.as_std_mut();
         let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }

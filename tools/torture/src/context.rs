@@ -54,10 +54,7 @@ impl Context {
     /// SQLite, and PostgreSQL where there is one.
     pub fn engines(&self) -> Vec<Engine> {
         let postgres = self.postgres.clone().map(Engine::Postgres);
-        [Some(Engine::Sqlite), postgres]
-            .into_iter()
-            .flatten()
-            .collect()
+        [Some(Engine::Sqlite), postgres].into_iter().flatten().collect()
     }
 
     /// A fresh database.
@@ -67,11 +64,7 @@ impl Context {
     }
 
     /// A server on a fresh database.
-    pub async fn server(
-        &self,
-        engine: &Engine,
-        settings: &[(&str, &str)],
-    ) -> Result<(Database, Ligand)> {
+    pub async fn server(&self, engine: &Engine, settings: &[(&str, &str)]) -> Result<(Database, Ligand)> {
         let database = self.database(engine).await?;
         let server = Ligand::start(&self.ligand, &database.url(), settings).await?;
         Ok((database, server))
@@ -108,8 +101,7 @@ impl Findings {
         let counts = other.counts.join(" ");
         self.counts.push(format!("{heading}: {counts};"));
         let violations = other.violations.into_iter();
-        self.violations
-            .extend(violations.map(|v| format!("{heading}: {v}")));
+        self.violations.extend(violations.map(|v| format!("{heading}: {v}")));
     }
 
     /// What is held against the server.

@@ -15,10 +15,8 @@ use crate::worker::Worker;
 
 /// Settings under which the auditor's assumptions hold: nothing expires, and
 /// reuse is refused softly for the whole run.
-pub const AUDITED: &[(&str, &str)] = &[
-    ("LIGAND_SESSIONS__ACCESS_TOKEN_LIFETIME", "1h"),
-    ("LIGAND_SESSIONS__LEGACY_REUSE_LEEWAY", "1h"),
-];
+pub const AUDITED: &[(&str, &str)] =
+    &[("LIGAND_SESSIONS__ACCESS_TOKEN_LIFETIME", "1h"), ("LIGAND_SESSIONS__LEGACY_REUSE_LEEWAY", "1h")];
 
 /// Accounts are few, because each costs a password hash; devices are many.
 const ACCOUNTS: usize = 4;
@@ -27,11 +25,7 @@ const ACCOUNTS: usize = 4;
 pub async fn sign_in(ctx: &Context, server: &Ligand, size: usize) -> Result<Vec<Worker>> {
     let mut accounts = Vec::new();
     for i in 0..ACCOUNTS {
-        accounts.push(
-            server
-                .add_user(&format!("crew{i}"), "a long enough secret")
-                .await?,
-        );
+        accounts.push(server.add_user(&format!("crew{i}"), "a long enough secret").await?);
     }
     let mut tasks = JoinSet::new();
     for i in 0..size {
@@ -124,9 +118,7 @@ pub async fn verify(workers: Vec<Worker>, findings: &mut Findings) -> Result<Vec
     let mut workers = Vec::new();
     while let Some(joined) = tasks.join_next().await {
         let (worker, complete) = joined?;
-        findings.require(complete, || {
-            "the server went away while it was asked".to_owned()
-        });
+        findings.require(complete, || "the server went away while it was asked".to_owned());
         workers.push(worker);
     }
     Ok(workers)

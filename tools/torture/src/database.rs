@@ -60,10 +60,7 @@ impl Database {
                 let name = format!("torture_{label}");
                 let sql = format!("CREATE DATABASE {name}");
                 administer(admin, &[&sql]).await?;
-                Ok(Self::Postgres {
-                    admin: admin.clone(),
-                    name,
-                })
+                Ok(Self::Postgres { admin: admin.clone(), name })
             }
         }
     }
@@ -141,10 +138,7 @@ pub async fn administer(admin: &str, statements: &[&str]) -> Result<()> {
         .context("connecting to PostgreSQL with the administrator's URL")?;
     let driver = tokio::spawn(connection);
     for sql in statements {
-        client
-            .batch_execute(sql)
-            .await
-            .with_context(|| format!("PostgreSQL: {sql}"))?;
+        client.batch_execute(sql).await.with_context(|| format!("PostgreSQL: {sql}"))?;
     }
     drop(client);
     driver.abort();
@@ -159,14 +153,8 @@ fn disconnect(name: &str) -> String {
 fn with_database(admin: &str, name: &str) -> String {
     let (base, query) = admin.split_once('?').map_or((admin, ""), |(b, q)| (b, q));
     let authority_at = base.find("://").map_or(0, |at| at + 3);
-    let path_at = base[authority_at..]
-        .find('/')
-        .map_or(base.len(), |at| authority_at + at);
-    let query = if query.is_empty() {
-        String::new()
-    } else {
-        format!("?{query}")
-    };
+    let path_at = base[authority_at..].find('/').map_or(base.len(), |at| authority_at + at);
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
     format!("{}/{name}{query}", &base[..path_at])
 }
 
@@ -199,10 +187,7 @@ mod tests {
         let cases = [
             ("postgres://u:p@h:1/postgres", "postgres://u:p@h:1/x"),
             ("postgres://h", "postgres://h/x"),
-            (
-                "postgres://h/a?sslmode=disable",
-                "postgres://h/x?sslmode=disable",
-            ),
+            ("postgres://h/a?sslmode=disable", "postgres://h/x?sslmode=disable"),
         ];
         for (admin, expected) in cases {
             assert_eq!(with_database(admin, "x"), expected);

@@ -40,10 +40,7 @@ pub struct Journal {
 impl Journal {
     /// Writes the intent.
     pub fn intend(&mut self, call: Call) {
-        self.entries.push(Entry {
-            call,
-            outcome: Outcome::Lost,
-        });
+        self.entries.push(Entry { call, outcome: Outcome::Lost });
     }
 
     /// Writes the answer to the newest intent.
@@ -62,10 +59,7 @@ impl Journal {
     pub fn excerpt(&self, index: usize) -> String {
         let first = index.saturating_sub(11);
         let lines = self.entries.iter().enumerate().take(index + 1).skip(first);
-        lines
-            .map(|(i, e)| format!("    {i}: {}", describe(e)))
-            .collect::<Vec<_>>()
-            .join("\n")
+        lines.map(|(i, e)| format!("    {i}: {}", describe(e))).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Cluster;
 use crate::context::{Context, Length, Verdict};
@@ -28,6 +29,7 @@ mod descriptors;
 mod journal;
 mod mount;
 mod needle;
+mod powercut;
 mod proxy;
 mod race;
 mod rng;
@@ -93,10 +95,22 @@ struct Target {
 
 fn main() -> Result<ExitCode> {
     let command = Cli::parse().command;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(act(command))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // Dropped on the way out, servers and databases stop.
+        tokio::select! {
+            done = act(command) => done,
+            signal = interrupted() => bail!("stopped by {}", signal?),
+        }
+    })
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Ok("Ctrl-C"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
 }
 
 async fn act(command: Command) -> Result<ExitCode> {
@@ -104,12 +118,7 @@ async fn act(command: Command) -> Result<ExitCode> {
     match command {
         Command::Check(target) => execute(&all, target, Length::Check, None).await,
         Command::Long(target) => execute(&all, target, Length::Long, None).await,
-        Command::Run {
-            name,
-            long,
-            cycles,
-            target,
-        } => {
+        Command::Run { name, long, cycles, target } => {
             let Some(run) = RUNS.iter().find(|run| run.name == name) else {
                 bail!("no run is called {name}; `torture list` shows them");
             };
@@ -134,12 +143,7 @@ async fn act(command: Command) -> Result<ExitCode> {
 }
 
 /// Runs them one after the other: figures of time need the machine for themselves.
-async fn execute(
-    runs: &[&Run],
-    target: Target,
-    length: Length,
-    cycles: Option<u64>,
-) -> Result<ExitCode> {
+async fn execute(runs: &[&Run], target: Target, length: Length, cycles: Option<u64>) -> Result<ExitCode> {
     let ligand = std::fs::canonicalize(&target.ligand)
         .with_context(|| format!("no server at {}", target.ligand.display()))?;
     descriptors::available();

@@ -19,10 +19,8 @@ impl Mount {
     pub fn new(size_mib: u32) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={size_mib}m");
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .output()?;
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output()?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }

@@ -28,10 +28,7 @@ impl Needle {
             forms.push(("in base64", inner(&BASE64, offset, secret)));
             forms.push(("in base64", inner(&BASE64URL, offset, secret)));
         }
-        Self {
-            label: label.into(),
-            forms,
-        }
+        Self { label: label.into(), forms }
     }
 
     /// The secret inside one of our tokens: 24 bytes before the tag of 8, base64
@@ -84,16 +81,9 @@ mod tests {
         let needle = Needle::text("x", "canary-8271-secret");
         for before in ["", "a", "ab", "abc"] {
             let text = format!("{before}canary-8271-secret and more");
-            let encoded = [
-                BASE64.encode(text.as_bytes()),
-                BASE64URL.encode(text.as_bytes()),
-            ];
+            let encoded = [BASE64.encode(text.as_bytes()), BASE64URL.encode(text.as_bytes())];
             for haystack in encoded {
-                assert_eq!(
-                    needle.find_in(haystack.as_bytes()),
-                    Some("in base64"),
-                    "{haystack}"
-                );
+                assert_eq!(needle.find_in(haystack.as_bytes()), Some("in base64"), "{haystack}");
             }
         }
         let hex = HEXLOWER.encode(b"--canary-8271-secret--");

@@ -87,12 +87,7 @@ enum Duplicate {
 
 impl Proxy {
     /// Starts one before this server.
-    pub async fn start(
-        server: SocketAddr,
-        faults: Faults,
-        tamper: Tamper,
-        rng: Rng,
-    ) -> Result<Self> {
+    pub async fn start(server: SocketAddr, faults: Faults, tamper: Tamper, rng: Rng) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -104,11 +99,7 @@ impl Proxy {
             successors: Mutex::new(HashMap::new()),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Self {
-            addr,
-            shared,
-            accepting,
-        })
+        Ok(Self { addr, shared, accepting })
     }
 
     /// Where it listens.
@@ -185,11 +176,7 @@ impl Shared {
     }
 
     /// One round trip, the answer tampered with where the control says so.
-    async fn forward(
-        &self,
-        server: &mut Connection,
-        request: &Message,
-    ) -> std::io::Result<Message> {
+    async fn forward(&self, server: &mut Connection, request: &Message) -> std::io::Result<Message> {
         if let Some(answer) = self.tamperer.instead_of(request) {
             return Ok(answer);
         }
@@ -207,15 +194,10 @@ impl Shared {
             return;
         }
         let (asked, given) = (request.json(), answer.json());
-        let tokens = (
-            asked["refresh_token"].as_str(),
-            given["refresh_token"].as_str(),
-        );
+        let tokens = (asked["refresh_token"].as_str(), given["refresh_token"].as_str());
         if let (Some(presented), Some(successor)) = tokens {
             let mut successors = self.successors.lock();
-            let first = successors
-                .entry(presented.into())
-                .or_insert(successor.into());
+            let first = successors.entry(presented.into()).or_insert(successor.into());
             if **first != *successor {
                 count(&self.counts.second_successors);
             }
@@ -236,10 +218,7 @@ impl Shared {
             lose_request: rng.chance(faults.lose_request),
             lose_answer: rng.chance(faults.lose_answer),
             duplicate,
-            delays: [
-                up_to(&mut rng, faults.delay_max),
-                up_to(&mut rng, faults.delay_max),
-            ],
+            delays: [up_to(&mut rng, faults.delay_max), up_to(&mut rng, faults.delay_max)],
         }
     }
 }

@@ -17,12 +17,8 @@ pub struct Racers {
 impl Racers {
     /// This many clients, connected in turn to these addresses.
     pub async fn connect(addrs: &[SocketAddr], size: usize) -> Self {
-        let mut clients: Vec<Client> = addrs
-            .iter()
-            .cycle()
-            .take(size)
-            .map(|&addr| Client::new(addr))
-            .collect();
+        let mut clients: Vec<Client> =
+            addrs.iter().cycle().take(size).map(|&addr| Client::new(addr)).collect();
         let hello = Message::request("GET", "/health", None, b"");
         for client in &mut clients {
             // Only to open the connection; the race itself reports trouble.
@@ -36,8 +32,7 @@ impl Racers {
     pub async fn race(&mut self, requests: Vec<Message>) -> Result<Vec<(usize, Answer)>> {
         let mut tasks = JoinSet::new();
         let width = requests.len().min(self.clients.len());
-        for (number, (mut client, request)) in self.clients.drain(..width).zip(requests).enumerate()
-        {
+        for (number, (mut client, request)) in self.clients.drain(..width).zip(requests).enumerate() {
             tasks.spawn(async move {
                 let answer = client.exchange(&request).await;
                 (client, number, answer)

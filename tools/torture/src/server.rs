@@ -33,11 +33,7 @@ pub struct Ligand {
 
 impl Ligand {
     /// Starts a server on this database, with rate limits off, and waits for it.
-    pub async fn start(
-        binary: &Path,
-        database_url: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self> {
+    pub async fn start(binary: &Path, database_url: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let data = Arc::new(tempfile::tempdir()?);
         Self::start_in(binary, database_url, settings, data).await
     }
@@ -110,19 +106,12 @@ impl Ligand {
             if self.is_healthy().await {
                 return Ok(started.elapsed());
             }
-            if let Some(status) = self
-                .child
-                .as_mut()
-                .and_then(|c| c.try_wait().ok().flatten())
-            {
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
                 bail!("the server ended with {status}: {}", self.log_tail());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        bail!(
-            "no 200 on /health within {START_MAX:?}: {}",
-            self.log_tail()
-        )
+        bail!("no 200 on /health within {START_MAX:?}: {}", self.log_tail())
     }
 
     /// True when `/health` answers 200.
@@ -166,12 +155,8 @@ impl Ligand {
 
     /// Creates an account.
     pub async fn add_user(&self, name: &str, password: &str) -> Result<Account> {
-        self.run(&["user", "add", name, "--password-stdin"], password)
-            .await?;
-        Ok(Account {
-            name: name.to_owned(),
-            password: password.to_owned(),
-        })
+        self.run(&["user", "add", name, "--password-stdin"], password).await?;
+        Ok(Account { name: name.to_owned(), password: password.to_owned() })
     }
 
     /// A client connected straight to it.

@@ -40,19 +40,12 @@ pub struct Tamperer {
 impl Tamperer {
     /// A defect before this server.
     pub fn new(tamper: Tamper, server: SocketAddr) -> Self {
-        Self {
-            tamper,
-            server,
-            newest: Mutex::new(HashMap::new()),
-            refusal: SyncMutex::new(None),
-        }
+        Self { tamper, server, newest: Mutex::new(HashMap::new()), refusal: SyncMutex::new(None) }
     }
 
     /// An answer that the server is not even asked for.
     pub fn instead_of(&self, request: &Message) -> Option<Message> {
-        self.is_quick(request)
-            .then(|| self.refusal.lock().clone())
-            .flatten()
+        self.is_quick(request).then(|| self.refusal.lock().clone()).flatten()
     }
 
     /// The answer as the client gets it.

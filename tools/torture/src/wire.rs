@@ -34,11 +34,7 @@ impl Message {
         if !body.is_empty() {
             headers.push(("content-type".to_owned(), "application/json".to_owned()));
         }
-        Self {
-            start: format!("{method} {path} HTTP/1.1"),
-            headers,
-            body: body.to_vec(),
-        }
+        Self { start: format!("{method} {path} HTTP/1.1"), headers, body: body.to_vec() }
     }
 
     /// An answer with a JSON body, for proxies that tamper.
@@ -52,19 +48,12 @@ impl Message {
 
     /// The value of a header, by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The status of an answer; 0 when the start line has none.
     pub fn status(&self) -> u16 {
-        self.start
-            .split(' ')
-            .nth(1)
-            .and_then(|s| s.parse().ok())
-            .unwrap_or(0)
+        self.start.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
     }
 
     /// The path of a request, with its query.
@@ -104,10 +93,7 @@ impl Connection {
     pub fn new(stream: TcpStream) -> Self {
         // Without it every small request waits for the peer's delayed ACK.
         let _ = stream.set_nodelay(true);
-        Self {
-            stream,
-            ahead: Vec::new(),
-        }
+        Self { stream, ahead: Vec::new() }
     }
 
     /// Sends raw bytes.
@@ -122,9 +108,7 @@ impl Connection {
         };
         let head: Vec<u8> = self.ahead.drain(..head_len).collect();
         let mut message = parse_head(&head)?;
-        let chunked = message
-            .header("transfer-encoding")
-            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
+        let chunked = message.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
         message.body = if chunked {
             self.read_chunks().await?
         } else {
@@ -147,11 +131,7 @@ impl Connection {
             searched = self.ahead.len().saturating_sub(3);
             let was_empty = self.ahead.is_empty();
             if self.fill().await? == 0 {
-                return if was_empty {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
+                return if was_empty { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
@@ -208,11 +188,7 @@ fn parse_head(head: &[u8]) -> io::Result<Message> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Ok(Message {
-        start,
-        headers,
-        body: Vec::new(),
-    })
+    Ok(Message { start, headers, body: Vec::new() })
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -264,9 +240,7 @@ mod tests {
     #[test]
     fn a_request_is_framed_once() {
         let mut request = Message::request("POST", "/x", Some("t"), b"{}");
-        request
-            .headers
-            .push(("content-length".into(), "9".to_owned()));
+        request.headers.push(("content-length".into(), "9".to_owned()));
         let text = String::from_utf8(request.to_bytes()).unwrap();
         assert_eq!(text.matches("content-length").count(), 1);
         assert!(text.ends_with("\r\n\r\n{}"));

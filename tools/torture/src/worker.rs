@@ -186,10 +186,7 @@ impl Worker {
                 self.retry = Some(call.clone());
             }
             (
-                Call::Use(token)
-                | Call::Refresh(token)
-                | Call::TokenRefresh(token)
-                | Call::Logout(token),
+                Call::Use(token) | Call::Refresh(token) | Call::TokenRefresh(token) | Call::Logout(token),
                 Outcome::Refused { .. },
             ) if self.holds(token) => self.bury_held(),
             _ => {}
@@ -197,9 +194,7 @@ impl Worker {
     }
 
     fn holds(&self, token: &Token) -> bool {
-        self.held
-            .as_ref()
-            .is_some_and(|held| held.access == *token || held.refresh == *token)
+        self.held.as_ref().is_some_and(|held| held.access == *token || held.refresh == *token)
     }
 
     fn hold(&mut self, pair: &Pair, parent: Option<Token>) {

@@ -27,7 +27,7 @@ pub async fn post(
         app: &app,
         flows: Flows::one(Stage::Password),
         operation: Operation::AccountDeactivate,
-        user: Some((session.user.key, &session.user.localpart)),
+        asking: Some(&session),
         body: &body,
         path: None,
         caller: &caller,
@@ -42,9 +42,10 @@ pub async fn post(
         detail: Some(format!("erase: {erase}")),
         ..caller.event("deactivated", now)
     };
-    let epoch = session.user.owner.epoch;
-    if !app.store.deactivate(session.user.key, epoch, erase, passed.close, &event).await? {
-        return Err(protected.begin_again(&protected.request(), now).await?);
+    let Some(asked) = passed.asked(&session) else { return Err(protected.begin_again().await?) };
+    let user = session.user.key;
+    if !app.store.deactivate(user, asked.verified.epoch, erase, Some(&asked), &event).await? {
+        return Err(protected.overtaken().await?);
     }
     app.metrics.ended(EndReason::Deactivated);
     // There is no identity server to unbind from, which counts as success.

@@ -1,5 +1,6 @@
 //! Devices: Client-Server API, "Device management".
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use ligand_protocol::ids::DeviceId;
@@ -52,9 +53,9 @@ pub async fn list(State(app): State<App>, Authenticated(session): Authenticated)
 pub async fn get(
     State(app): State<App>,
     Authenticated(session): Authenticated,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeviceBody>, ApiError> {
-    let id = DeviceId::parse(&id).map_err(|_| no_such_device())?;
+    let id = in_path(id).ok_or_else(no_such_device)?;
     let device = app.store.find_device(session.user.key, &id).await?;
     device.map(|device| Json(device.into())).ok_or_else(no_such_device)
 }
@@ -63,10 +64,10 @@ pub async fn get(
 pub async fn put(
     State(app): State<App>,
     Authenticated(session): Authenticated,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     body: Object,
 ) -> Result<Json<Value>, ApiError> {
-    let id = DeviceId::parse(&id).map_err(|_| no_such_device())?;
+    let id = in_path(id).ok_or_else(no_such_device)?;
     let user = session.user.key;
     let known = match body.text("display_name")?.map(display_name).transpose()? {
         Some(name) => app.store.rename_device(user, &id, Some(&name)).await?,
@@ -81,13 +82,14 @@ pub async fn delete(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Authenticated(session): Authenticated,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     caller: Caller,
     OptionalObject(body): OptionalObject,
 ) -> Result<Json<Value>, ApiError> {
-    let devices = DeviceId::parse(&id).map_or_else(|_| Vec::new(), |id| vec![id]);
-    let protected = protected(&app, Operation::DeleteDevice, &session, &body, Some(&id), &caller, request_id)?;
-    forget(&protected, &session, &devices).await
+    let device = in_path(id);
+    let path = device.as_ref().map_or("", DeviceId::as_str);
+    let protected = protected(&app, Operation::DeleteDevice, &session, &body, Some(path), &caller, request_id)?;
+    forget(&protected, &session, device.as_slice()).await
 }
 
 /// `POST /delete_devices`.
@@ -126,8 +128,8 @@ fn protected<'a>(
     request_id: RequestId,
 ) -> Result<uia::Protected<'a>, ApiError> {
     super::legacy_only(session)?;
-    let user = Some((session.user.key, &*session.user.localpart));
-    Ok(uia::Protected { app, flows: Flows::one(Stage::Password), operation, user, body, path, caller, request_id })
+    let asking = Some(session);
+    Ok(uia::Protected { app, flows: Flows::one(Stage::Password), operation, asking, body, path, caller, request_id })
 }
 
 async fn forget(
@@ -145,8 +147,9 @@ async fn forget(
         detail: Some(format!("{} devices", devices.len())),
         ..protected.caller.event(EndReason::DeviceDeleted.as_str(), now)
     };
-    if !app.store.delete_devices(session.user.key, devices, passed.close, &event).await? {
-        return Err(protected.begin_again(&protected.request(), now).await?);
+    let Some(asked) = passed.asked(session) else { return Err(protected.begin_again().await?) };
+    if !app.store.delete_devices(session.user.key, devices, Some(&asked), &event).await? {
+        return Err(protected.overtaken().await?);
     }
     app.metrics.ended(EndReason::DeviceDeleted);
     Ok(Json(json!({})))
@@ -163,6 +166,11 @@ pub(super) fn display_name(text: &str) -> Result<String, ApiError> {
         )));
     }
     Ok(text.to_owned())
+}
+
+/// The device that a path names; none if it cannot be the ID of any.
+fn in_path(id: Result<Path<String>, PathRejection>) -> Option<DeviceId> {
+    id.ok().and_then(|Path(id)| DeviceId::parse(&id).ok())
 }
 
 fn no_such_device() -> ApiError {

@@ -3,11 +3,14 @@
 //! Every shape of body that clients have sent since 2015 (digest §5 A9). An unknown user, a wrong
 //! password and an account without a password get the same answer after the same work.
 
+use std::net::IpAddr;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ligand_protocol::UnixMs;
-use ligand_protocol::ids::{DeviceId, Localpart};
+use ligand_protocol::ids::{DeviceId, Localpart, UserKey};
+use ligand_protocol::limits::AddressKey;
 use ligand_protocol::password::NormalisedPassword;
 use ligand_protocol::session::AccountState;
 use ligand_storage::audit::AuditEvent;
@@ -19,6 +22,7 @@ use super::signed_in;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, Object, Surface};
+use crate::limiters::AccountName;
 use crate::middleware::RequestId;
 use crate::passwords::{Busy, Verdict};
 use crate::tokens::{self, Grant};
@@ -36,23 +40,39 @@ pub async fn post(
     Extension(request): Extension<RequestId>,
     surface: Surface,
     caller: Caller,
-    body: Object,
+    body: Result<Object, ApiError>,
+) -> Result<Json<Map<String, Value>>, ApiError> {
+    let signed_in = async { sign_in(&app, request, surface, &caller, &body?).await };
+    signed_in.await.map_err(|error| if surface == Surface::Old { error.in_2015() } else { error })
+}
+
+async fn sign_in(
+    app: &App,
+    request: RequestId,
+    surface: Surface,
+    caller: &Caller,
+    body: &Object,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     let now = app.clock.now();
-    app.limiters.login(caller.address, now).inspect_err(|_| app.metrics.signed_in("limited"))?;
-    check_type(&body, surface)?;
-    let name = user_name(&body)?.ok_or_else(|| ApiError::missing_param("identifier"))?;
+    if let Err(limited) = app.limiters.login(caller.address, now) {
+        app.metrics.signed_in("limited");
+        security_line(caller, "-", request, "refused: too many tries from this address");
+        return Err(limited);
+    }
+    check_type(body, surface)?;
+    let named = if surface == Surface::Old { "username" } else { "identifier" };
+    let name = user_name(body)?.ok_or_else(|| ApiError::missing_param(named))?;
     let password = body.required_text("password")?;
-    let device = device(&app, &body)?;
-    let name_of_new_device = display_name(&body)?;
-    let grant = wanted_grant(&app, &body, surface)?;
+    let device = device(app, body)?;
+    let name_of_new_device = display_name(body)?;
+    let grant = wanted_grant(app, body, surface)?;
 
-    let (user, rehashed) = verify(&app, &name, password, &caller, request, now).await?;
+    let (user, rehashed) = verify(app, &name, password, caller, request, now).await?;
     if user.state == AccountState::Locked {
         app.metrics.signed_in("locked");
         return Err(ApiError::user_locked());
     }
-    let (opened, issued) = tokens::open(&app, grant, &caller, now)?;
+    let (opened, issued) = tokens::open(app, grant, caller, now)?;
     let (device_id, device_named) = device;
     let event = AuditEvent {
         actor: Some(user.localpart.clone()),
@@ -60,7 +80,7 @@ pub async fn post(
         session: Some(opened.id),
         ..caller.event("sign_in", now)
     };
-    let reply = signed_in(&app, &user.localpart, device_id.as_str(), &issued);
+    let reply = signed_in(app, &user.localpart, device_id.as_str(), &issued);
     let sign_in = SignIn {
         user: user.key,
         verified: user.verified(),
@@ -72,7 +92,7 @@ pub async fn post(
         audit: event,
     };
     if !app.store.sign_in(&sign_in).await? {
-        return Err(changed_meanwhile(&app, &user).await?);
+        return Err(changed_meanwhile(app, &user).await?);
     }
     app.metrics.signed_in("success");
     Ok(Json(reply))
@@ -165,24 +185,27 @@ pub(super) async fn verify(
         None => None,
     };
     // By what was typed, so that the delay does not tell which accounts exist.
-    let typed: String = localpart.as_ref().map_or(name, Localpart::as_str).chars().take(255).collect();
-    if let Err(delayed) = app.limiters.account(&typed, now) {
-        let known = match &user {
-            Some(user) => app.store.signed_in_from(user.key, &caller.address.to_string()).await?,
-            None => false,
-        };
-        if !known {
-            app.metrics.signed_in("limited");
-            return Err(delayed);
-        }
+    let typed = AccountName::of(localpart.as_ref().map_or(name, Localpart::as_str));
+    let admitted = app.limiters.account(typed, now);
+    // The same look-up for everybody, so that its time does not tell either.
+    if let Err(delayed) = &admitted
+        && !is_known_address(app, user.as_ref(), caller).await?
+    {
+        app.metrics.signed_in("limited");
+        let shown = user.as_ref().map_or("-", |user| &user.localpart);
+        security_line(caller, shown, request, "refused: too many tries at this account");
+        return Err(ApiError::limited(*delayed));
     }
+    let known_name = user.as_ref().map(|user| user.localpart.clone());
     let hash = user.as_ref().and_then(|user| user.password_hash.clone());
     let verdict = match NormalisedPassword::presented(password) {
         Ok(password) => app.passwords.verify(password, hash, app.random()?).await,
         Err(_) => Ok(Verdict::Wrong),
     };
     let right = verdict.as_ref().ok().map(|verdict| matches!(verdict, Verdict::Right { .. }));
-    app.limiters.account_settled(&typed, right, now);
+    if admitted.is_ok() || right == Some(true) {
+        app.limiters.account_settled(typed, right, now);
+    }
     match (verdict, user) {
         (Ok(Verdict::Right { rehashed }), Some(user)) => Ok((user, rehashed)),
         (Err(Busy), _) => {
@@ -191,16 +214,32 @@ pub(super) async fn verify(
         }
         _ => {
             app.metrics.signed_in("wrong");
-            tracing::warn!(
-                target: "ligand::security",
-                address = %caller.address,
-                user = ?typed,
-                request = %request,
-                "failed sign-in"
-            );
+            // A name that is none of ours may be a password typed into the wrong field.
+            security_line(caller, known_name.as_deref().unwrap_or("-"), request, "wrong user name or password");
             Err(ApiError::wrong_password())
         }
     }
+}
+
+/// Whether the account was used from this address lately; IPv6 by its network, as everywhere.
+async fn is_known_address(app: &App, user: Option<&User>, caller: &Caller) -> Result<bool, ApiError> {
+    // No account has this key.
+    let key = user.map_or(UserKey(-1), |user| user.key);
+    let network = AddressKey::from(caller.address);
+    let seen = app.store.addresses_of(key).await?;
+    Ok(seen.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()).any(|ip| AddressKey::from(ip) == network))
+}
+
+/// The line that fail2ban reads.
+fn security_line(caller: &Caller, user: &str, request: RequestId, why: &'static str) {
+    tracing::warn!(
+        target: "ligand::security",
+        address = %caller.address,
+        user,
+        why,
+        %request,
+        "failed sign-in"
+    );
 }
 
 /// The account changed between the verification and the commit.

@@ -30,7 +30,7 @@ pub async fn post(
         app: &app,
         flows: Flows::one(Stage::Password),
         operation: Operation::AccountPassword,
-        user: Some((session.user.key, owner)),
+        asking: Some(&session),
         body: &body,
         path: None,
         caller: &caller,
@@ -39,24 +39,21 @@ pub async fn post(
     let passed = protected.require().await?;
     let password = password.ok_or_else(|| ApiError::missing_param("new_password"))?;
 
-    let account = app.store.load_user(session.user.key).await?;
-    let Some(account) = account else { return Err(ApiError::unknown_token().soft_logout(false)) };
+    let Some(asked) = passed.asked(&session) else { return Err(protected.begin_again().await?) };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
-    let now = app.clock.now();
+    let user = session.user.key;
     let event = AuditEvent {
-        actor: Some(account.localpart.clone()),
-        user: Some(account.key),
+        actor: Some(owner.to_string()),
+        user: Some(user),
         session: Some(session.id),
         detail: Some(format!("logout_devices: {logout_devices}")),
-        ..caller.event("password_changed", now)
+        ..caller.event("password_changed", app.clock.now())
     };
     let spare = Some((session.id, session.device_id.as_ref()));
-    let changed = app
-        .store
-        .set_password(account.key, account.verified(), &hash, logout_devices, spare, passed.close, &event)
-        .await?;
+    let changed =
+        app.store.set_password(user, asked.verified, &hash, logout_devices, spare, Some(&asked), &event).await?;
     if !changed {
-        return Err(protected.begin_again(&protected.request(), now).await?);
+        return Err(protected.overtaken().await?);
     }
     if logout_devices {
         app.metrics.ended(EndReason::PasswordChanged);

@@ -20,7 +20,11 @@ type Reply = Result<Json<Map<String, Value>>, ApiError>;
 
 /// `POST /refresh`. Takes no access token.
 pub async fn post(State(app): State<App>, caller: Caller, body: Result<Object, ApiError>) -> Reply {
-    let body = body?;
+    let body = body.map_err(|error| match error.status() {
+        // A slow network is no reason to sign out, which is what clients make of a 4xx here.
+        StatusCode::REQUEST_TIMEOUT => ApiError::unavailable("the body did not come in time").plain_text_if_ours(),
+        _ => error,
+    })?;
     let token = body.required_text("refresh_token")?;
     match tokens::refresh(&app, token, Door::Refresh, None, &caller).await {
         Ok(issued) => Ok(reply(&issued)),
@@ -37,12 +41,8 @@ pub async fn post(State(app): State<App>, caller: Caller, body: Result<Object, A
 
 /// `POST /tokenrefresh`. Any access token sent along is ignored: the refresh token alone decides.
 pub async fn post_tokenrefresh(State(app): State<App>, caller: Caller, body: Result<Object, ApiError>) -> Reply {
-    let in_2015 = |error: ApiError| match error.status() {
-        StatusCode::BAD_REQUEST if error.errcode() != Some("M_NOT_JSON") => error.with_code("M_BAD_JSON"),
-        _ => error,
-    };
-    let body = body.map_err(in_2015)?;
-    let token = body.required_text("refresh_token").map_err(in_2015)?;
+    let body = body.map_err(ApiError::in_2015)?;
+    let token = body.required_text("refresh_token").map_err(ApiError::in_2015)?;
     match tokens::refresh(&app, token, Door::TokenRefresh, None, &caller).await {
         Ok(issued) => Ok(reply(&issued)),
         Err(RefreshError::Refused(Refusal::Locked)) => Err(ApiError::user_locked()),

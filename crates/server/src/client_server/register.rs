@@ -37,6 +37,8 @@ pub async fn post(
         Some(_) => return Err(ApiError::invalid_param("kind must be user or guest.")),
     }
     let flows = flows(&app)?;
+    // The answer tells whether a name is free, before any stage.
+    app.limiters.lookup(caller.address, app.clock.now())?;
     let name = requested(&app, &body).await?;
     let password = chosen_password(&app, &body, name.as_ref())?;
     let (device_id, _) = login::device(&app, &body)?;
@@ -48,7 +50,7 @@ pub async fn post(
         app: &app,
         flows,
         operation: Operation::Register,
-        user: None,
+        asking: None,
         body: &body,
         path: None,
         caller: &caller,
@@ -94,7 +96,7 @@ pub async fn post(
             app.metrics.registered("token_spent");
             return Err(protected.spent(passed, Failure::RegistrationToken).await?);
         }
-        Created::AuthSpent => return Err(protected.begin_again(&protected.request(), now).await?),
+        Created::AuthSpent => return Err(protected.begin_again().await?),
     }
     app.metrics.registered("success");
     let mut reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);

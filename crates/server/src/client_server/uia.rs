@@ -4,12 +4,15 @@
 use axum::http::StatusCode;
 use data_encoding::BASE64URL_NOPAD;
 use ligand_protocol::UnixMs;
-use ligand_protocol::ids::UserKey;
 use ligand_protocol::registration::{RegistrationToken, RegistrationTokenState};
+use ligand_protocol::session::{Refusal as SessionRefusal, Status};
 use ligand_protocol::uia::{
-    Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UiaSession, request_hash,
+    Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UNBOUND_FIELDS, UiaSession,
+    request_hash,
 };
 use ligand_protocol::NEVER;
+use ligand_storage::live::LiveSession;
+use ligand_storage::sessions::{Asked, Verified};
 use ligand_storage::uia::UiaRow;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -25,8 +28,8 @@ pub struct Protected<'a> {
     pub app: &'a App,
     pub flows: Flows,
     pub operation: Operation,
-    /// The owner of the access token; none at registration.
-    pub user: Option<(UserKey, &'a str)>,
+    /// The session that asks; none at registration.
+    pub asking: Option<&'a LiveSession>,
     pub body: &'a Object,
     /// What the path names, such as the device in `DELETE /devices/{deviceId}`.
     pub path: Option<&'a str>,
@@ -40,7 +43,12 @@ pub struct Passed {
     pub close: Option<([u8; 32], i64)>,
     pub session: UiaSession,
     name: Option<String>,
+    /// The account as it was when this request's password was verified.
+    verified: Option<Verified>,
 }
+
+/// What a check found, and the account as its password was verified.
+type Checked = (Result<Proof, Failure>, Option<Verified>);
 
 /// An authentication session as the client knows it.
 struct Named {
@@ -58,25 +66,24 @@ impl Protected<'_> {
         let now = self.app.clock.now();
         let request = self.request();
         let Some(auth) = self.body.object("auth")? else {
-            self.app.limiters.lookup(self.caller.address, now)?;
             let opened = self.open(&request, now).await?;
             return Err(self.challenge(&opened, None, false));
         };
         let named = match auth.text("session")? {
             Some(name) => match self.find(name).await? {
                 Some(named) => named,
-                None => return Err(self.begin_again(&request, now).await?),
+                None => return Err(self.begin_again().await?),
             },
             // Some clients send the first stage at once: open a session and judge it.
             None => Named { name: self.new_name()?, session: UiaSession::open(&request, now), stored: false },
         };
         match named.session.attempt(&self.flows, &request, auth.text("type")?, now) {
-            Attempt::Complete(advance) => Ok(Passed::new(named, advance)),
+            Attempt::Complete(advance) => Ok(Passed::new(named, advance, None)),
             Attempt::Continue => {
                 self.keep(&named).await?;
                 Err(self.challenge(&named, None, true))
             }
-            Attempt::Refused(Refusal::Gone) => Err(self.begin_again(&request, now).await?),
+            Attempt::Refused(Refusal::Gone) => Err(self.begin_again().await?),
             Attempt::Refused(refusal @ Refusal::NotYours) => {
                 Err(ApiError::new(StatusCode::FORBIDDEN, refusal.errcode(), refusal.to_string()))
             }
@@ -85,9 +92,9 @@ impl Protected<'_> {
                 Err(self.challenge(&named, Some((refusal.errcode(), refusal.to_string())), true))
             }
             Attempt::Check(check) => {
-                let verdict = self.check(check.stage(), &auth, now).await?;
+                let (verdict, verified) = self.check(check.stage(), &auth, now).await?;
                 match check.judged(&self.flows, verdict) {
-                    Judgement::Complete(advance) => Ok(Passed::new(named, advance)),
+                    Judgement::Complete(advance) => Ok(Passed::new(named, advance, verified)),
                     Judgement::Continue(advance) => Err(self.advance(named, advance).await?),
                     Judgement::Failed(failure) => {
                         self.keep(&named).await?;
@@ -117,42 +124,55 @@ impl Protected<'_> {
     }
 
     /// The 401 that opens a new session where the old one has ended.
-    pub async fn begin_again(&self, request: &Request, now: UnixMs) -> Result<ApiError, ApiError> {
-        let opened = self.open(request, now).await?;
+    pub async fn begin_again(&self) -> Result<ApiError, ApiError> {
+        let opened = self.open(&self.request(), self.app.clock.now()).await?;
         Ok(self.challenge(&opened, Some((Refusal::Gone.errcode(), Refusal::Gone.to_string())), true))
     }
 
-    #[must_use]
-    pub fn request(&self) -> Request {
-        let mut fields: Vec<(String, String)> =
-            self.body.0.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
-        // A name that no member of a JSON body can have twice, and no member of ours has.
-        fields.extend(self.path.map(|path| ("\u{0}path".to_owned(), path.to_owned())));
-        let hash = request_hash(self.operation, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        Request { user: self.user.map(|(key, _)| key), operation: self.operation, hash }
+    /// The answer when what the request was allowed by was no longer so at the commit: the
+    /// session that asked has ended, the password is another one, or the proof was used already.
+    pub async fn overtaken(&self) -> Result<ApiError, ApiError> {
+        if let Some(asking) = self.asking {
+            let now = self.app.store.load_session(asking.id).await?.map(|loaded| loaded.session.status);
+            match now {
+                Some(Status::Live) => {}
+                Some(Status::Ended(reason)) => return Ok(ApiError::refused(SessionRefusal::Ended(reason))),
+                None => return Ok(ApiError::refused(SessionRefusal::Unknown)),
+            }
+        }
+        self.begin_again().await
     }
 
-    async fn check(&self, stage: Stage, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+    fn request(&self) -> Request {
+        let body = self.body.0.iter().filter(|(name, _)| !UNBOUND_FIELDS.contains(&name.as_str()));
+        let mut fields: Vec<(String, String)> =
+            body.map(|(name, value)| (format!("body.{name}"), value.to_string())).collect();
+        fields.extend(self.path.map(|path| ("path".to_owned(), path.to_owned())));
+        let hash = request_hash(self.operation, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        Request { user: self.asking.map(|session| session.user.key), operation: self.operation, hash }
+    }
+
+    async fn check(&self, stage: Stage, auth: &Object, now: UnixMs) -> Result<Checked, ApiError> {
         match stage {
-            Stage::Dummy => Ok(Ok(Proof::Dummy)),
+            Stage::Dummy => Ok((Ok(Proof::Dummy), None)),
             Stage::Password => self.check_password(auth, now).await,
-            Stage::RegistrationToken => self.check_registration_token(auth, now).await,
+            Stage::RegistrationToken => Ok((self.check_registration_token(auth, now).await?, None)),
         }
     }
 
-    async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+    async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Checked, ApiError> {
         self.app.limiters.login(self.caller.address, now)?;
         let named = login::user_name(auth)?;
-        let name = match (&named, self.user) {
+        let name = match (&named, self.asking) {
             (Some(name), _) => name.as_str(),
             // The owner of the token, where the client does not repeat who that is.
-            (None, Some((_, owner))) => owner,
+            (None, Some(asking)) => &asking.user.localpart,
             (None, None) => return Err(ApiError::missing_param("auth.identifier")),
         };
         let password = auth.required_text("password")?;
         match login::verify(self.app, name, password, self.caller, self.request_id, now).await {
-            Ok((user, _)) => Ok(Ok(Proof::Password { user: user.key })),
-            Err(error) if is_wrong_password(&error) => Ok(Err(Failure::Password)),
+            Ok((user, _)) => Ok((Ok(Proof::Password { user: user.key }), Some(user.verified()))),
+            Err(error) if is_wrong_password(&error) => Ok((Err(Failure::Password), None)),
             Err(error) => Err(error),
         }
     }
@@ -186,6 +206,8 @@ impl Protected<'_> {
         if named.stored {
             return Ok(());
         }
+        // Each is a row that a stranger can cause.
+        self.app.limiters.lookup(self.caller.address, self.app.clock.now())?;
         Ok(self.app.store.open_uia(&to_row(named)).await?)
     }
 
@@ -229,13 +251,21 @@ impl Protected<'_> {
 }
 
 impl Passed {
-    fn new(named: Named, advance: Advance) -> Self {
+    fn new(named: Named, advance: Advance, verified: Option<Verified>) -> Self {
         let id_hash = name_hash(&named.name);
         Self {
             close: named.stored.then_some((id_hash, advance.guard)),
             session: advance.session,
             name: named.stored.then_some(named.name),
+            verified,
         }
+    }
+
+    /// What the commit is to be guarded by, for a request of this session. None without a password
+    /// that was verified for this very request.
+    #[must_use]
+    pub fn asked(&self, session: &LiveSession) -> Option<Asked> {
+        Some(Asked { session: session.id, verified: self.verified?, uia: self.close })
     }
 }
 

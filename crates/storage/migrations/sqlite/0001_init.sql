@@ -63,6 +63,7 @@ create table sessions (
 
 -- No index on a column that a refresh changes.
 create unique index sessions_live on sessions (user_id, device_id) where status = 0;
+create index sessions_user on sessions (user_id);
 create index sessions_ended on sessions (ended_at) where status = 1;
 
 create table imported_tokens (
@@ -110,8 +111,7 @@ create table uia_sessions (
   user_id      integer,
   operation    text not null,
   request_hash blob not null,
-  completed    text not null,                       -- JSON
-  details      text not null,                       -- JSON
+  completed    text not null,                       -- proofs, one a line
   created_at   integer not null,
   expires_at   integer not null,
   revision     integer not null default 0

@@ -3,6 +3,7 @@
 use ligand_protocol::session::{AccountState, CheckVerdict, Door, EndReason, Refusal, Spending, Status};
 use ligand_storage::Store;
 use ligand_storage::audit::AuditEvent;
+use ligand_storage::sessions::{Asked, Verified};
 
 use crate::on_both;
 use crate::world::*;
@@ -92,15 +93,52 @@ on_both! {
     deleting_devices_uses_its_authentication_up(store) {
         let user = add_user(&store, "alice").await;
         let held = sign_in(&store, user, "A").await;
+        let asking = sign_in(&store, user, "B").await;
         let uia = crate::uia::open(&store, Some(user)).await;
-        let wrong = store.delete_devices(user, &[device("A")], Some((uia, 1)), &event("delete")).await;
-        assert_eq!(wrong, Ok(false));
+        let delete = async |revision| {
+            let asked = asked_by(&store, &asking, uia, revision).await;
+            store.delete_devices(user, &[device("A")], Some(&asked), &event("delete")).await
+        };
+        assert_eq!(delete(1).await, Ok(false));
         assert!(passes(&store, &held).await);
-        let right = store.delete_devices(user, &[device("A")], Some((uia, 0)), &event("delete")).await;
-        assert_eq!(right, Ok(true));
-        let twice = store.delete_devices(user, &[], Some((uia, 0)), &event("delete")).await;
-        assert_eq!(twice, Ok(false));
+        assert_eq!(delete(0).await, Ok(true));
+        assert!(!passes(&store, &held).await);
+        assert_eq!(delete(0).await, Ok(false));
         assert!(store.find_uia(uia).await.unwrap().is_none());
+    }
+
+    a_request_counts_only_while_what_allowed_it_holds(store) {
+        let user = add_user(&store, "alice").await;
+        let victim = sign_in(&store, user, "A").await;
+        let asking = sign_in(&store, user, "B").await;
+        let ended = sign_in(&store, user, "C").await;
+        assert!(store.end_family(ended.id, &event("reuse")).await.unwrap());
+        let uia = crate::uia::open(&store, Some(user)).await;
+        let good = asked_by(&store, &asking, uia, 0).await;
+        let hash = ligand_storage::users::PasswordHash("new".into());
+        for stale in [
+            Asked { session: ended.id, ..good },
+            Asked { verified: Verified { epoch: 1, ..good.verified }, ..good },
+            Asked { verified: Verified { password_changed_at: None, ..good.verified }, ..good },
+            Asked { uia: Some((uia, 1)), ..good },
+        ] {
+            let (asked, now) = (Some(&stale), good.verified);
+            assert_eq!(store.delete_devices(user, &[device("A")], asked, &event("delete")).await, Ok(false));
+            assert_eq!(store.deactivate(user, now.epoch, false, asked, &event("deactivate")).await, Ok(false));
+            for end_others in [false, true] {
+                let spare = end_others.then_some((asking.id, Some(&asking.device)));
+                let event = event("password");
+                let set = store.set_password(user, now, &hash, end_others, spare, asked, &event).await;
+                assert_eq!(set, Ok(false));
+            }
+        }
+        assert!(passes(&store, &victim).await && passes(&store, &asking).await);
+        assert_eq!(load_user(&store, user).await.password_hash.unwrap().0, "hash of alice");
+        assert!(store.find_uia(uia).await.unwrap().is_some());
+        // A session may delete its own device.
+        let own = store.delete_devices(user, &[device("A"), device("B")], Some(&good), &event("delete")).await;
+        assert_eq!(own, Ok(true));
+        assert_eq!(marked_live(&store, user).await, 0);
     }
 
     logout_everywhere_ends_all_of_one_user(store) {
@@ -130,11 +168,17 @@ on_both! {
         let held = sign_in(&store, user, "A").await;
         let verified = load_user(&store, user).await.verified();
         let uia = crate::uia::open(&store, Some(user)).await;
-        let deactivate = async |epoch, uia| store.deactivate(user, epoch, true, uia, &event("deactivate")).await;
+        let deactivate = async |epoch, revision: Option<i64>| {
+            let asked = match revision {
+                Some(revision) => Some(asked_by(&store, &held, uia, revision).await),
+                None => None,
+            };
+            store.deactivate(user, epoch, true, asked.as_ref(), &event("deactivate")).await
+        };
         assert_eq!(deactivate(5, None).await, Ok(false));
-        assert_eq!(deactivate(0, Some((uia, 3))).await, Ok(false));
+        assert_eq!(deactivate(0, Some(3)).await, Ok(false));
         assert!(passes(&store, &held).await);
-        assert_eq!(deactivate(0, Some((uia, 0))).await, Ok(true));
+        assert_eq!(deactivate(0, Some(0)).await, Ok(true));
         assert_eq!(deactivate(0, None).await, Ok(false));
         assert_eq!(deactivate(1, None).await, Ok(false), "once");
 

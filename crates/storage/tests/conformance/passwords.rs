@@ -9,7 +9,13 @@ use ligand_storage::users::{Flag, PasswordHash, Spared};
 use crate::on_both;
 use crate::world::*;
 
-async fn set(store: &Store, held: &Held, verified: Verified, end_others: bool, spare: Option<Spared<'_>>) -> bool {
+async fn set(
+    store: &Store,
+    held: &Held,
+    verified: Verified,
+    end_others: bool,
+    spare: Option<Spared<'_>>,
+) -> bool {
     let event = AuditEvent::new("password", NOW + 1);
     store
         .set_password(held.user, verified, &PasswordHash("new".into()), end_others, spare, None, &event)
@@ -98,9 +104,10 @@ on_both! {
         let user = add_user(&store, "alice").await;
         let uia = crate::uia::open(&store, Some(user)).await;
         let set = async |revision| {
-            let verified = load_user(&store, user).await.verified();
+            let asked = asked_by(&store, &held, uia, revision).await;
             let hash = PasswordHash("new".into());
-            store.set_password(user, verified, &hash, false, None, Some((uia, revision)), &event("password")).await
+            let event = event("password");
+            store.set_password(user, asked.verified, &hash, false, None, Some(&asked), &event).await
         };
         assert_eq!(set(1).await, Ok(false));
         assert_eq!(load_user(&store, user).await.password_hash.unwrap().0, "hash of alice");

@@ -2,14 +2,20 @@
 
 use ligand_protocol::NEVER;
 use ligand_protocol::ids::SessionId;
-use ligand_protocol::session::{
-    Api, CheckVerdict, Door, EndReason, Refusal, Spending, Status, Windows,
-};
+use ligand_protocol::session::{Api, CheckVerdict, Door, EndReason, Refusal, Spending, Status, Windows};
 use ligand_protocol::token::TokenHash;
+use ligand_storage::Store;
 use ligand_storage::sessions::Seen;
 
 use crate::on_both;
 use crate::world::*;
+
+async fn sign_in_again_without_an_address(store: &Store, held: &Held) {
+    let verified = load_user(store, held.user).await.verified();
+    let (mut sign_in, _) = sign_in_as(held.user, verified, held.device.as_str());
+    sign_in.opened.ip = None;
+    assert_eq!(store.sign_in(&sign_in).await, Ok(true));
+}
 
 on_both! {
     a_sign_in_opens_a_session_on_a_device(store) {
@@ -36,8 +42,10 @@ on_both! {
         assert_eq!(account.password_hash.unwrap().0, "rehashed");
         assert_eq!(account.password_changed_at, Some(NOW), "a rehash is no change of the password");
         assert_eq!(store.count_audit("sign_in", held.id).await, Ok(1));
-        assert_eq!(store.signed_in_from(user, "192.0.2.7").await, Ok(true));
-        assert_eq!(store.signed_in_from(user, "192.0.2.8").await, Ok(false));
+        assert_eq!(store.addresses_of(user).await, Ok(vec!["192.0.2.7".to_owned()]));
+        sign_in_again_without_an_address(&store, &held).await;
+        assert_eq!(store.addresses_of(user).await, Ok(vec!["192.0.2.7".to_owned()]), "of ended sessions too");
+        assert_eq!(store.addresses_of(ligand_protocol::ids::UserKey(1)).await, Ok(vec![]));
     }
 
     a_sign_in_ends_the_older_session_of_its_device_only(store) {

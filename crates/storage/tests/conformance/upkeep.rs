@@ -47,7 +47,8 @@ async fn put(store: &Store, sessions: &[Session]) {
 
 /// The first bytes of the ids of sessions with a seal.
 async fn sealed(store: &Store) -> Vec<u8> {
-    let rows = store.read("select session_id from sessions where sealed is not null order by 1", vec![]).await;
+    let rows =
+        store.read("select session_id from sessions where sealed is not null order by 1", vec![]).await;
     rows.unwrap().iter().map(|row| row.blob(0).unwrap()[0]).collect()
 }
 

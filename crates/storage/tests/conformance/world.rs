@@ -12,7 +12,7 @@ use ligand_protocol::session::{
 use ligand_protocol::token::{Minted, Presented, Secret, TagKeys, TokenHash, TokenKind};
 use ligand_protocol::{NEVER, UnixMs};
 use ligand_storage::audit::AuditEvent;
-use ligand_storage::sessions::{Loaded, Opened, Seen, SignIn, Verified};
+use ligand_storage::sessions::{Asked, Loaded, Opened, Seen, SignIn, Verified};
 use ligand_storage::users::{Created, NewUser, PasswordHash, Registration, User};
 use ligand_storage::{Engine, Row, Store, Value, Write, params, testing};
 
@@ -137,6 +137,12 @@ pub fn sign_in_as(user: UserKey, verified: Verified, device_name: &str) -> (Sign
     };
     let held = Held { user, device: device(device_name), id, generation: 1, pair };
     (sign_in, held)
+}
+
+/// A request that a session makes after user-interactive auth, judged on the account as it is now.
+pub async fn asked_by(store: &Store, held: &Held, uia: [u8; 32], revision: i64) -> Asked {
+    let verified = load_user(store, held.user).await.verified();
+    Asked { session: held.id, verified, uia: Some((uia, revision)) }
 }
 
 /// Loads the account and signs in, as the server does. `None` if the account changed in between,

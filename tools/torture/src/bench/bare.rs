@@ -39,5 +39,5 @@ pub fn start() -> Result<Server> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bare-axum", "--listen", &addr.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    Server::start(MEASURED, &mut command, addr)
+    Server::start(Some(MEASURED), &mut command, addr)
 }

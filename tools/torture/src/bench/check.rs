@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::clients::Checks;
 use super::figure::{Figure, Reach, alternate, median};
 use super::installation::Installation;
-use super::load::{Counted, Until, drive};
+use super::load::{Counted, Idle, Until, drive_idling};
 use super::place::MEASURED;
 use super::{Bench, bare, seed};
 
@@ -15,7 +15,7 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
     let installation = Installation::create(&bench.ligand, None)?;
     let sessions = seed::mint(bench.scaled(SESSIONS), &installation.keys(), &mut bench.rng);
     seed::sqlite(&installation.file(), &sessions, seed::Heads::Acknowledged, &mut bench.rng)?;
-    let (ligand, bare) = (installation.start(MEASURED)?, bare::start()?);
+    let (ligand, bare) = (installation.start(Some(MEASURED))?, bare::start()?);
     let until = Until::Time(bench.round);
     let mut figures = Vec::new();
     for connections in [16, 64] {
@@ -23,8 +23,8 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
         let mut same = Checks::several(connections, &sessions, &mut bench.rng);
         let rounds = alternate(
             bench.rounds,
-            || drive(ligand.target(), &mut checks, until),
-            || drive(bare.target(), &mut same, until),
+            || drive_idling(ligand.target(), &mut checks, until, Idle::Spins),
+            || drive_idling(bare.target(), &mut same, until, Idle::Spins),
         )?;
         let rates: Vec<_> = rounds.iter().map(|(ours, bare)| (ours.rate(), bare.rate())).collect();
         let what = format!("check, {connections} connections, beside bare axum");

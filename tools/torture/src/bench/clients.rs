@@ -173,6 +173,30 @@ impl Client for Refreshes {
     }
 }
 
+/// A session that was refreshed often and sessions that never were, by turns.
+pub struct OldAndNew {
+    turns: [Refreshes; 2],
+    turn: usize,
+}
+
+impl OldAndNew {
+    pub fn new(old: Refreshes, new: Refreshes) -> Self {
+        Self { turns: [old, new], turn: 0 }
+    }
+}
+
+impl Client for OldAndNew {
+    fn request(&mut self, out: &mut Vec<u8>) {
+        self.turns[self.turn].request(out);
+    }
+
+    fn answer(&mut self, body: &[u8]) -> Result<()> {
+        self.turns[self.turn].answer(body)?;
+        self.turn = 1 - self.turn;
+        Ok(())
+    }
+}
+
 fn token_in(body: &[u8], name: &[u8]) -> Result<Text> {
     let from = find(body, name).context("no token in an answer")? + name.len();
     let text = body.get(from..from + std::mem::size_of::<Text>());

@@ -21,13 +21,13 @@ use crate::server::{free_port, loopback};
 /// How long a server may take until `/health` answers 200.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// Where an installation lives, and with which settings.
+/// Where an installation lives.
 pub struct Installation {
     ligand: PathBuf,
     folder: TempDir,
     database_url: String,
     key: [u8; 32],
-    settings: Vec<(String, String)>,
+    limits: bool,
 }
 
 impl Installation {
@@ -47,7 +47,7 @@ impl Installation {
             database_url: database_url.unwrap_or(file_url),
             folder,
             key,
-            settings: Vec::new(),
+            limits: true,
         };
         let migrated = installation.command(&["database", "migrate"]).stderr(Stdio::null()).status()?;
         if !migrated.success() {
@@ -56,15 +56,10 @@ impl Installation {
         Ok(installation)
     }
 
-    /// Changes a setting, by its environment variable.
-    pub fn with(mut self, variable: &str, value: &str) -> Self {
-        self.settings.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-
     /// Without rate limits: for loads that come from one address, or to one session, on purpose.
-    pub fn without_limits(self) -> Self {
-        self.with("LIGAND_RATE_LIMITS__ENABLED", "false")
+    pub fn without_limits(mut self) -> Self {
+        self.limits = false;
+        self
     }
 
     /// The database file of an installation on SQLite.
@@ -76,8 +71,8 @@ impl Installation {
         TagKeys::new(&self.key, None)
     }
 
-    /// Starts the server on a core and waits for it.
-    pub fn start(&self, core: usize) -> Result<Server> {
+    /// Starts the server, on one core or wherever it likes, and waits for it.
+    pub fn start(&self, core: Option<usize>) -> Result<Server> {
         let addr = loopback(free_port()?);
         let log = OpenOptions::new()
             .create(true)
@@ -99,7 +94,7 @@ impl Installation {
             .env("LIGAND_SERVER_NAME", "localhost")
             .env("LIGAND_DATA_DIR", self.folder.path().join("data"))
             .env("LIGAND_DATABASE__URL", &self.database_url)
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .env("LIGAND_RATE_LIMITS__ENABLED", self.limits.to_string())
             .stdin(Stdio::null());
         command
     }
@@ -115,9 +110,12 @@ pub struct Server {
 
 impl Server {
     /// Starts a process that answers `/health` there.
-    pub fn start(core: usize, command: &mut Command, addr: SocketAddr) -> Result<Self> {
+    pub fn start(core: Option<usize>, command: &mut Command, addr: SocketAddr) -> Result<Self> {
         let began = Instant::now();
-        let child = place::spawn_on(core, command)?;
+        let child = match core {
+            Some(core) => place::spawn_on(core, command)?,
+            None => command.spawn()?,
+        };
         let mut server = Self { child, addr, started_in: Duration::ZERO };
         while began.elapsed() < START_MAX {
             if is_healthy(addr) {

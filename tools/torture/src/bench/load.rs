@@ -39,6 +39,16 @@ pub enum Until {
     Answers(u64),
 }
 
+/// What the load does while no answer is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Gives its core to others.
+    Sleeps,
+    /// Looks again at once. Waking a sleeper on another core costs the one who answers some
+    /// microseconds, and a slow server would pay that more often than a fast one.
+    Spins,
+}
+
 /// What a run has counted.
 #[derive(Default)]
 pub struct Counted {
@@ -88,10 +98,23 @@ pub struct Target {
 
 /// Loads a server with one connection for each client, from the core of the load.
 pub fn drive<C: Client>(target: Target, clients: &mut [C], until: Until) -> Result<Counted> {
+    drive_idling(target, clients, until, Idle::Sleeps)
+}
+
+/// As [`drive`], which sleeps while it waits.
+pub fn drive_idling<C: Client>(target: Target, clients: &mut [C], until: Until, idle: Idle) -> Result<Counted> {
     let work = || -> Result<Counted> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        if idle == Idle::Spins {
+            // A task that is always ready: the runtime only ever looks for events.
+            runtime.spawn(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
         runtime.block_on(drive_all(target, clients, until))
     };
     // A thread of its own, since the caller may be inside another runtime.

@@ -18,12 +18,16 @@ pub mod bare;
 mod check;
 mod clients;
 mod figure;
+mod footprint;
+mod growth;
 mod installation;
 mod load;
 mod place;
+mod refresh_postgres;
 mod refresh_sqlite;
 mod report;
 mod seed;
+mod sign_in;
 
 /// What `torture bench` is told.
 #[derive(Args)]
@@ -83,6 +87,12 @@ type Measure = fn(&mut Bench) -> Result<Vec<Figure>>;
 const MEASUREMENTS: &[(&str, Measure)] = &[
     ("check", check::run),
     ("refresh-sqlite", refresh_sqlite::run),
+    ("refresh-postgres", refresh_postgres::run),
+    ("sign-in", sign_in::run),
+    ("growth", growth::run),
+    ("memory", footprint::memory),
+    ("start", footprint::start),
+    ("size", footprint::size),
 ];
 
 /// Measures, prints the table, writes the files. True unless a figure was not reached; a quick run
@@ -100,6 +110,7 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let mut bench = Bench::new(options)?;
     let mut figures = Vec::new();
+    println!("{}", report::HEAD);
     for (name, measure) in MEASUREMENTS {
         if options.only.as_deref().is_some_and(|only| only != *name) {
             continue;

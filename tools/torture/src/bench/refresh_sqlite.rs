@@ -78,7 +78,7 @@ impl Side {
         std::fs::File::open(&copy)?.sync_all()?;
         let engine = EngineAlone::open(&copy, &seeded, Rng::new(bench.rng.next(), 0))?;
         Ok(Self {
-            server: installation.start(MEASURED)?,
+            server: installation.start(Some(MEASURED))?,
             refreshes: Refreshes::several(CONNECTIONS, &seeded, &mut bench.rng),
             engine,
             _installation: installation,

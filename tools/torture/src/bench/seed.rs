@@ -226,8 +226,9 @@ pub async fn postgres(
         )
     });
     copy(client, &format!("sessions ({COLUMNS})"), rows).await?;
-    client.batch_execute("vacuum analyze users, devices, sessions; checkpoint").await?;
-    Ok(())
+    // Vacuum cannot be one of several statements sent at once.
+    client.batch_execute("vacuum analyze users, devices, sessions").await?;
+    Ok(client.batch_execute("checkpoint").await?)
 }
 
 fn bytea(bytes: &[u8]) -> String {

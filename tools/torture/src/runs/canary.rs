@@ -9,9 +9,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::client::{
-    Client, LOGIN, Outcome, REFRESH, REGISTER, TOKENREFRESH, WHOAMI, login_body, outcome,
-};
+use crate::client::{Client, LOGIN, Outcome, REFRESH, REGISTER, TOKENREFRESH, WHOAMI, login_body, outcome};
 use crate::context::{Context, Findings, Verdict};
 use crate::database::{Database, Engine};
 use crate::needle::Needle;
@@ -27,19 +25,12 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
         trial(ctx, &engine, &mut real, &mut control).await?;
     }
     if control.violations().len() < ctx.engines().len() {
-        return Ok(Verdict::Failed(
-            "the mark that is stored was not found".to_owned(),
-        ));
+        return Ok(Verdict::Failed("the mark that is stored was not found".to_owned()));
     }
     Ok(real.judge(&control))
 }
 
-async fn trial(
-    ctx: &Context,
-    engine: &Engine,
-    real: &mut Findings,
-    control: &mut Findings,
-) -> Result<()> {
+async fn trial(ctx: &Context, engine: &Engine, real: &mut Findings, control: &mut Findings) -> Result<()> {
     let metrics = loopback(free_port()?);
     let metrics_text = metrics.to_string();
     let settings = [
@@ -50,11 +41,7 @@ async fn trial(
         ("RUST_LOG", "trace"),
     ];
     let (database, mut server) = ctx.server(engine, &settings).await?;
-    let mut busy = Busy {
-        client: server.client(),
-        rng: ctx.rng(11),
-        secrets: Vec::new(),
-    };
+    let mut busy = Busy { client: server.client(), rng: ctx.rng(11), secrets: Vec::new() };
     let name_mark = busy.rng.word();
     for round in 0..ctx.cycles(3, 30) {
         busy.hour(&server, round, &name_mark).await?;
@@ -63,32 +50,18 @@ async fn trial(
         .exchange(&Message::request("GET", "/metrics", None, b""))
         .await
         .map_or_else(|_| Vec::new(), |answer| answer.body);
-    real.require(!exposition.is_empty(), || {
-        "no metrics were served".to_owned()
-    });
+    real.require(!exposition.is_empty(), || "no metrics were served".to_owned());
     // Killed, so that the write-ahead log stays where it is.
     server.kill().await?;
-    let mut places = vec![
-        ("log".to_owned(), server.log_bytes()),
-        ("metrics".to_owned(), exposition),
-    ];
+    let mut places = vec![("log".to_owned(), server.log_bytes()), ("metrics".to_owned(), exposition)];
     places.extend(stored(&database, &server).await?);
 
-    let found_log = places
-        .iter()
-        .any(|(place, bytes)| place == "log" && bytes.len() > 1_000);
+    let found_log = places.iter().any(|(place, bytes)| place == "log" && bytes.len() > 1_000);
     real.require(found_log, || "the loudest log is nearly empty".to_owned());
     search(&busy.secrets, &places, real);
-    search(
-        &[Needle::text("display name", &name_mark)],
-        &places,
-        control,
-    );
+    search(&[Needle::text("display name", &name_mark)], &places, control);
     let size: usize = places.iter().map(|(_, bytes)| bytes.len()).sum();
-    real.count(
-        engine.name(),
-        format!("{} secrets in {size} bytes,", busy.secrets.len()),
-    );
+    real.count(engine.name(), format!("{} secrets in {size} bytes,", busy.secrets.len()));
     database.remove().await
 }
 
@@ -105,10 +78,7 @@ fn search(secrets: &[Needle], places: &[(String, Vec<u8>)], findings: &mut Findi
 /// Every stored byte: files of the database and of the data folder, or all rows.
 async fn stored(database: &Database, server: &Ligand) -> Result<Vec<(String, Vec<u8>)>> {
     let mut places = Vec::new();
-    let folders = [
-        database.folder().map(Path::to_owned),
-        Some(server.data_folder()),
-    ];
+    let folders = [database.folder().map(Path::to_owned), Some(server.data_folder())];
     for folder in folders.into_iter().flatten() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
@@ -154,9 +124,7 @@ struct Busy {
 impl Busy {
     async fn hour(&mut self, server: &Ligand, round: u64, name_mark: &str) -> Result<()> {
         let password = self.password();
-        let account = server
-            .add_user(&format!("canary{round}"), &password)
-            .await?;
+        let account = server.add_user(&format!("canary{round}"), &password).await?;
         self.fail_to_sign_in(&account).await;
         let access = self.sign_in(&account, "ONE", Some(name_mark)).await?;
         self.refresh_rightly_and_wrongly(&access).await;
@@ -199,8 +167,7 @@ impl Busy {
     async fn fail_to_sign_in(&mut self, account: &Account) {
         for user in [account.name.as_str(), "nobody", "@:", ""] {
             let wrong = self.password();
-            self.post(LOGIN, None, &login_body(user, &wrong, "ONE"))
-                .await;
+            self.post(LOGIN, None, &login_body(user, &wrong, "ONE")).await;
         }
         let wrong = self.password();
         let odd = [
@@ -212,8 +179,7 @@ impl Busy {
             self.post(LOGIN, None, &body).await;
         }
         let broken = format!("{{\"password\": \"{wrong}\", ");
-        self.send(&Message::request("POST", LOGIN, None, broken.as_bytes()))
-            .await;
+        self.send(&Message::request("POST", LOGIN, None, broken.as_bytes())).await;
         let huge = json!({ "password": wrong, "user": "x".repeat(100_000) });
         self.post(LOGIN, None, &huge).await;
     }
@@ -230,10 +196,7 @@ impl Busy {
             body["initial_device_display_name"] = Value::from(name);
         }
         let answer = self.post(LOGIN, None, &body).await;
-        match (
-            answer["access_token"].as_str(),
-            answer["refresh_token"].as_str(),
-        ) {
+        match (answer["access_token"].as_str(), answer["refresh_token"].as_str()) {
             (Some(access), Some(refresh)) => Ok((access.to_owned(), refresh.to_owned())),
             _ => bail!("sign-in: {answer}"),
         }
@@ -245,13 +208,11 @@ impl Busy {
             let body = json!({ "refresh_token": refresh });
             let next = self.post(door, None, &body).await;
             if let Some(access) = next["access_token"].as_str() {
-                self.send(&Message::request("GET", WHOAMI, Some(access), b""))
-                    .await;
+                self.send(&Message::request("GET", WHOAMI, Some(access), b"")).await;
             }
             // Reuse, and the wrong kind.
             self.post(door, None, &body).await;
-            self.post(door, None, &json!({ "refresh_token": first.0 }))
-                .await;
+            self.post(door, None, &json!({ "refresh_token": first.0 })).await;
             if let Some(token) = next["refresh_token"].as_str() {
                 refresh = token.to_owned();
             }
@@ -270,10 +231,8 @@ impl Busy {
             self.send(&Message::request("GET", &path, None, b"")).await;
         }
         for bearer in [access, refresh, &forged] {
-            self.send(&Message::request("GET", WHOAMI, Some(bearer), b""))
-                .await;
-            self.send(&Message::request("PATCH", WHOAMI, Some(bearer), b""))
-                .await;
+            self.send(&Message::request("GET", WHOAMI, Some(bearer), b"")).await;
+            self.send(&Message::request("PATCH", WHOAMI, Some(bearer), b"")).await;
         }
         let logout = "/_matrix/client/v3/logout";
         self.post(logout, Some(access), &json!({})).await;
@@ -293,10 +252,7 @@ impl Busy {
             });
             self.post(path, Some(&access), &body).await;
         }
-        let changed = Account {
-            name: account.name.clone(),
-            password: new,
-        };
+        let changed = Account { name: account.name.clone(), password: new };
         let again = login_body(&changed.name, &changed.password, "THREE");
         let answer = self.client.post(LOGIN, &again).await;
         if !matches!(outcome(answer.clone()), Outcome::Pair(_)) {
@@ -308,12 +264,9 @@ impl Busy {
 
     /// With a registration token, wrong ones first.
     async fn register(&mut self, server: &Ligand, round: u64) -> Result<()> {
-        let printed = server
-            .run(&["registration-token", "add", "--uses", "1"], "")
-            .await?;
+        let printed = server.run(&["registration-token", "add", "--uses", "1"], "").await?;
         let token = String::from_utf8_lossy(&printed.stdout).trim().to_owned();
-        self.secrets
-            .push(Needle::text("a registration token", &token));
+        self.secrets.push(Needle::text("a registration token", &token));
         let password = self.password();
         let mut body = json!({
             "username": format!("guest{round}"), "password": password, "refresh_token": true,

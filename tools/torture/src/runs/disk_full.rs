@@ -27,11 +27,8 @@ const EFFECT_MAX: Duration = Duration::from_secs(20);
 const FULL_FOR: Duration = Duration::from_secs(1);
 const HEAL_MAX: Duration = Duration::from_secs(2);
 
-const MANNER: Manner = Manner {
-    logout_chance: 0.001,
-    pause_max: Duration::from_millis(2),
-    until_down: false,
-};
+const MANNER: Manner =
+    Manner { logout_chance: 0.001, pause_max: Duration::from_millis(2), until_down: false };
 
 /// The run, where file systems can be mounted.
 pub async fn run(ctx: &Context) -> Result<Verdict> {
@@ -72,9 +69,7 @@ async fn trial(ctx: &Context, cycles: u64, tamper: Tamper) -> Result<Findings> {
     findings.count("writes refused", observer.refused);
     findings.count("checks served", observer.served);
     findings.count("slowest healing", ms(slowest));
-    findings.require(slowest <= HEAL_MAX, || {
-        format!("healing took {}", ms(slowest))
-    });
+    findings.require(slowest <= HEAL_MAX, || format!("healing took {}", ms(slowest)));
     findings.require(server.is_running(), || "the server ended".to_owned());
     server.kill().await?;
     Ok(findings)
@@ -103,13 +98,7 @@ impl Observer {
         let mut pair = || pairs.pop().ok_or_else(|| anyhow::anyhow!("no pair"));
         let (refreshed, checked) = (pair()?, pair()?);
         client.whoami(&checked.access).await;
-        Ok(Self {
-            client,
-            checked,
-            refreshed,
-            refused: 0,
-            served: 0,
-        })
+        Ok(Self { client, checked, refreshed, refused: 0, served: 0 })
     }
 
     /// One refresh: true for a pair.
@@ -133,9 +122,7 @@ impl Observer {
     async fn check(&mut self, findings: &mut Findings) {
         let answer = self.client.whoami(&self.checked.access).await;
         self.served += 1;
-        findings.require(answer == Outcome::Done, || {
-            format!("a check on a full disk: {answer:?}")
-        });
+        findings.require(answer == Outcome::Done, || format!("a check on a full disk: {answer:?}"));
     }
 
     async fn until_full(&mut self, findings: &mut Findings) {

@@ -49,21 +49,14 @@ struct Class {
 
 impl Class {
     fn new(label: &'static str, name: Option<&'static str>) -> Self {
-        Self {
-            label,
-            name,
-            times_ms: Vec::new(),
-        }
+        Self { label, name, times_ms: Vec::new() }
     }
 }
 
 async fn trial(ctx: &Context, tries: u64, tamper: Tamper) -> Result<Findings> {
     let mut findings = Findings::default();
     let (database, mut server) = ctx.server(&Engine::Sqlite, &[]).await?;
-    let mut classes = vec![
-        Class::new("unknown", None),
-        Class::new("wrong", Some("somebody")),
-    ];
+    let mut classes = vec![Class::new("unknown", None), Class::new("wrong", Some("somebody"))];
     server.add_user("somebody", PASSWORD).await?;
     for (label, verb) in [("locked", "lock"), ("deactivated", "deactivate")] {
         server.add_user(label, PASSWORD).await?;
@@ -75,11 +68,7 @@ async fn trial(ctx: &Context, tries: u64, tamper: Tamper) -> Result<Findings> {
         classes.push(Class::new(label, Some(label)));
     }
     let proxy = Proxy::start(server.addr(), Faults::default(), tamper, ctx.rng(8)).await?;
-    let mut attacker = Attacker {
-        client: Client::new(proxy.addr()),
-        rng: ctx.rng(9),
-        refusal: None,
-    };
+    let mut attacker = Attacker { client: Client::new(proxy.addr()), rng: ctx.rng(9), refusal: None };
     attacker.warm_up(&mut classes, &mut findings).await?;
     attacker.measure(&mut classes, tries, &mut findings).await?;
     if tries >= SECOND_LOOK_MIN && classes.iter().any(|c| told(c, &classes[0]).is_some()) {
@@ -130,12 +119,7 @@ impl Attacker {
     }
 
     /// So many tries of each class, in turns of random order.
-    async fn measure(
-        &mut self,
-        classes: &mut [Class],
-        tries: u64,
-        findings: &mut Findings,
-    ) -> Result<()> {
+    async fn measure(&mut self, classes: &mut [Class], tries: u64, findings: &mut Findings) -> Result<()> {
         let mut order: Vec<usize> = (0..classes.len()).collect();
         for _ in 0..tries {
             self.rng.shuffle(&mut order);

@@ -18,11 +18,7 @@ const CLIENTS: usize = 64;
 /// A restarted server must answer within this.
 const RESTART_MAX: Duration = Duration::from_secs(1);
 
-const MANNER: Manner = Manner {
-    logout_chance: 0.002,
-    pause_max: Duration::from_millis(4),
-    until_down: true,
-};
+const MANNER: Manner = Manner { logout_chance: 0.002, pause_max: Duration::from_millis(4), until_down: true };
 
 /// Both engines, then the control on each.
 pub async fn run(ctx: &Context) -> Result<Verdict> {
@@ -33,9 +29,7 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
         let forgetful = trial(ctx, &engine, 1, true).await?;
         if forgetful.violations().is_empty() {
             let name = engine.name();
-            return Ok(Verdict::Failed(format!(
-                "the control was not detected on {name}"
-            )));
+            return Ok(Verdict::Failed(format!("the control was not detected on {name}")));
         }
         control.absorb(engine.name(), forgetful);
     }
@@ -83,9 +77,7 @@ async fn trial(ctx: &Context, engine: &Engine, cycles: u64, forget: bool) -> Res
     crew::audit(&workers, &mut findings);
     findings.count("kills", cycles);
     findings.count("slowest restart", ms(slowest_restart));
-    findings.require(slowest_restart <= RESTART_MAX, || {
-        format!("a restart took {}", ms(slowest_restart))
-    });
+    findings.require(slowest_restart <= RESTART_MAX, || format!("a restart took {}", ms(slowest_restart)));
     server.kill().await?;
     database.remove().await?;
     Ok(findings)

@@ -43,17 +43,11 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
     let mut real = Findings::default();
     for engine in ctx.engines() {
         let share = refreshes / ctx.engines().len() as u64;
-        real.absorb(
-            engine.name(),
-            trial(ctx, &engine, share, Tamper::Honest).await?,
-        );
+        real.absorb(engine.name(), trial(ctx, &engine, share, Tamper::Honest).await?);
     }
     let tamper = Tamper::NewPairOnEveryRetry;
     let control = trial(ctx, &Engine::Sqlite, 1_000.min(refreshes), tamper).await?;
-    let logouts = control
-        .violations()
-        .iter()
-        .any(|v| v.contains("logged out"));
+    let logouts = control.violations().iter().any(|v| v.contains("logged out"));
     if !logouts {
         return Ok(Verdict::Failed("the control logged nobody out".to_owned()));
     }
@@ -102,13 +96,9 @@ async fn trial(ctx: &Context, engine: &Engine, refreshes: u64, tamper: Tamper) -
     findings.count("expired in use", read(&tally.expired));
     let logouts = read(&tally.logouts);
     findings.count("innocent logouts", logouts);
-    findings.require(logouts == 0, || {
-        format!("I5 {logouts} innocents logged out")
-    });
+    findings.require(logouts == 0, || format!("I5 {logouts} innocents logged out"));
     let seconds = read(&counts.second_successors);
-    findings.require(seconds == 0, || {
-        format!("I2 {seconds} answers carried another successor")
-    });
+    findings.require(seconds == 0, || format!("I2 {seconds} answers carried another successor"));
     server.kill().await?;
     database.remove().await?;
     Ok(findings)
@@ -131,13 +121,13 @@ impl Lossy {
         let mut pair = self.sign_in().await?;
         while self.tally.refreshes.load(Ordering::Relaxed) < refreshes {
             let started = Instant::now();
-            if self.rng.chance(0.03) {
-                tokio::time::sleep(ACCESS_TOKEN_LIFETIME).await;
-            }
             pair = match self.refreshed(&pair).await? {
                 Some(next) => next,
                 None => self.logged_out().await?,
             };
+            if self.rng.chance(0.03) {
+                tokio::time::sleep(ACCESS_TOKEN_LIFETIME).await;
+            }
             let uses = self.rng.between(0, 2);
             for _ in 0..uses {
                 pair = self.used(pair).await?;

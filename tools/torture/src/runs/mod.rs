@@ -7,6 +7,7 @@ use std::pin::Pin;
 use anyhow::Result;
 
 use crate::context::{Context, Verdict};
+use crate::powercut;
 
 mod canary;
 mod clocks;
@@ -54,6 +55,16 @@ pub const RUNS: &[Run] = &[
         name: "kill",
         shows: "SIGKILL under load loses nothing acknowledged and revives nothing",
         start: |ctx| Box::pin(kill::run(ctx)),
+    },
+    Run {
+        name: "powercut",
+        shows: "a power cut loses nothing acknowledged and tears nothing",
+        start: |ctx| Box::pin(powercut::run(ctx)),
+    },
+    Run {
+        name: "io-error",
+        shows: "whichever call to the disk fails, no answer is false",
+        start: |ctx| Box::pin(powercut::io_error::run(ctx)),
     },
     Run {
         name: "pg-restart",

@@ -39,9 +39,7 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
     let tamper = Tamper::NewPairOnEveryRetry;
     let control = trial(ctx, &Engine::Sqlite, 1, 20, tamper).await?;
     if !control.violations().iter().any(|v| v.contains("pairs")) {
-        return Ok(Verdict::Failed(
-            "the control gave no second pair".to_owned(),
-        ));
+        return Ok(Verdict::Failed("the control gave no second pair".to_owned()));
     }
     Ok(real.judge(&control))
 }
@@ -80,10 +78,7 @@ async fn trial(
         let width = rng.between(2, WIDTH_MAX) as usize;
         calls += width;
         let answers = racers.race(refreshes(&session.refresh, width)).await?;
-        let answers = answers
-            .into_iter()
-            .map(|(_, answer)| outcome(answer))
-            .collect::<Vec<_>>();
+        let answers = answers.into_iter().map(|(_, answer)| outcome(answer)).collect::<Vec<_>>();
         match judged(&answers, &mut findings) {
             Some(next) => *session = next,
             None => break,
@@ -111,14 +106,8 @@ async fn sign_in(server: &Ligand) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     for i in 0..SESSIONS {
         let device = format!("DEVICE{i}");
-        match client
-            .login(&account.name, &account.password, &device)
-            .await
-        {
-            Outcome::Pair(pair) => sessions.push(Session {
-                access: pair.access,
-                refresh: pair.refresh,
-            }),
+        match client.login(&account.name, &account.password, &device).await {
+            Outcome::Pair(pair) => sessions.push(Session { access: pair.access, refresh: pair.refresh }),
             other => bail!("sign-in: {other:?}"),
         }
     }
@@ -142,10 +131,7 @@ fn judged(answers: &[Outcome], findings: &mut Findings) -> Option<Session> {
         let (pairs, answers) = (pairs.len(), answers.len());
         format!("I2 {answers} parallel refreshes got {pairs} pairs")
     });
-    last.map(|pair| Session {
-        access: pair.access,
-        refresh: pair.refresh,
-    })
+    last.map(|pair| Session { access: pair.access, refresh: pair.refresh })
 }
 
 /// The pair works at once everywhere (I4): asked on any process. One time in four
@@ -155,9 +141,7 @@ async fn use_somewhere(racers: &mut Racers, access: &str, rng: &mut Rng, finding
         return;
     }
     let answer = racers.any(rng.next()).whoami(access).await;
-    findings.require(answer == Outcome::Done, || {
-        format!("I4 a new pair was answered {answer:?} elsewhere")
-    });
+    findings.require(answer == Outcome::Done, || format!("I4 a new pair was answered {answer:?} elsewhere"));
 }
 
 /// The body of `/refresh`, `width` times.

@@ -23,11 +23,8 @@ const CLIENTS: usize = 16;
 /// From the database taking connections to the first refresh.
 const RECOVERY_MAX: Duration = Duration::from_secs(2);
 
-const MANNER: Manner = Manner {
-    logout_chance: 0.002,
-    pause_max: Duration::from_millis(20),
-    until_down: false,
-};
+const MANNER: Manner =
+    Manner { logout_chance: 0.002, pause_max: Duration::from_millis(20), until_down: false };
 
 /// The run on a cluster of its own.
 pub async fn run(ctx: &Context) -> Result<Verdict> {
@@ -89,14 +86,8 @@ impl Gauge {
     async fn start(server: &Ligand) -> Result<Self> {
         let account = server.add_user("gauge", "a long enough secret").await?;
         let mut client = server.client();
-        match client
-            .login(&account.name, &account.password, "GAUGE")
-            .await
-        {
-            Outcome::Pair(pair) => Ok(Self {
-                client,
-                refresh: pair.refresh,
-            }),
+        match client.login(&account.name, &account.password, "GAUGE").await {
+            Outcome::Pair(pair) => Ok(Self { client, refresh: pair.refresh }),
             other => bail!("signing in: {other:?}"),
         }
     }

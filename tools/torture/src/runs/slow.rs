@@ -49,13 +49,9 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
     let growth = resident_max.saturating_sub(resident_before);
     real.count("idle connections", idle_connections);
     real.count("memory +", mib(growth));
-    real.require(growth <= RESIDENT_GROWTH_MAX, || {
-        format!("memory grew by {}", mib(growth))
-    });
+    real.require(growth <= RESIDENT_GROWTH_MAX, || format!("memory grew by {}", mib(growth)));
     real.require(server.is_running(), || "the server ended".to_owned());
-    real.require(server.is_healthy().await, || {
-        "not healthy afterwards".to_owned()
-    });
+    real.require(server.is_healthy().await, || "not healthy afterwards".to_owned());
     server.kill().await?;
     database.remove().await?;
 
@@ -83,19 +79,12 @@ fn compare(idle: &Latency, loaded: &Latency, findings: &mut Findings) {
     for (label, idle, loaded) in figures {
         findings.count(label, format!("{} (idle {})", ms(loaded), ms(idle)));
         findings.require(loaded <= 2 * idle + FLOOR, || {
-            format!(
-                "{label} {} is above 2 × {} + {}",
-                ms(loaded),
-                ms(idle),
-                ms(FLOOR)
-            )
+            format!("{label} {} is above 2 × {} + {}", ms(loaded), ms(idle), ms(FLOOR))
         });
     }
     if let Some(failure) = loaded.failures.first() {
         let number = loaded.failures.len();
-        findings.violation(format!(
-            "{number} failures beside the attack, first {failure}"
-        ));
+        findings.violation(format!("{number} failures beside the attack, first {failure}"));
     }
 }
 
@@ -157,52 +146,22 @@ fn probes() -> Vec<Probe> {
         format!("{start}content-type: application/json\r\n{headers}").into_bytes()
     };
     let with_body = |body: String| head(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    let probe = |label, at_once, then, time_max, copies| Probe {
-        label,
-        at_once,
-        then,
-        time_max,
-        copies,
-    };
+    let probe = |label, at_once, then, time_max, copies| Probe { label, at_once, then, time_max, copies };
     let (slow, now) = (SLOW_CONNECTIONS, REFUSAL_TIME_MAX);
     let gib = head(&format!("content-length: {GIB}\r\n\r\n"));
     let endless = head("transfer-encoding: chunked\r\n\r\n40000000\r\n");
     let headers = head("x-filler: ");
     let slow_body = head("content-length: 1000\r\n\r\n{");
     vec![
-        probe(
-            "slow header",
-            head("x-a: "),
-            Then::Trickle,
-            HEADER_TIME_MAX,
-            slow,
-        ),
+        probe("slow header", head("x-a: "), Then::Trickle, HEADER_TIME_MAX, slow),
         probe("slow body", slow_body, Then::Trickle, BODY_TIME_MAX, slow),
         probe("1 GiB announced", gib.clone(), Then::Nothing, now, 4),
         probe("1 GiB sent", gib, Then::Flood, now, 4),
         probe("1 GiB chunk", endless, Then::Flood, now, 4),
         probe("endless header", headers, Then::Flood, now, 4),
-        probe(
-            "200 KB of brackets",
-            with_body("[".repeat(200_000)),
-            Then::Nothing,
-            now,
-            4,
-        ),
-        probe(
-            "60 KB of brackets",
-            with_body("[".repeat(60_000)),
-            Then::Nothing,
-            now,
-            4,
-        ),
-        probe(
-            "60 KB of objects",
-            with_body("{\"a\":".repeat(12_000)),
-            Then::Nothing,
-            now,
-            4,
-        ),
+        probe("200 KB of brackets", with_body("[".repeat(200_000)), Then::Nothing, now, 4),
+        probe("60 KB of brackets", with_body("[".repeat(60_000)), Then::Nothing, now, 4),
+        probe("60 KB of objects", with_body("{\"a\":".repeat(12_000)), Then::Nothing, now, 4),
     ]
 }
 
@@ -246,10 +205,7 @@ async fn ask(addr: SocketAddr, probe: Probe, patience: Duration) -> Ended {
                 }
             }
             let text = String::from_utf8_lossy(&answer).into_owned();
-            text.split(' ')
-                .nth(1)
-                .and_then(|s| s.parse().ok())
-                .unwrap_or(0)
+            text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
         };
         tokio::select! {
             status = receiving => Some(status),
@@ -258,11 +214,7 @@ async fn ask(addr: SocketAddr, probe: Probe, patience: Duration) -> Ended {
     };
     let wait = patience.min(probe.time_max);
     let how = tokio::time::timeout(wait, asked).await.ok().flatten();
-    Ended {
-        label: probe.label,
-        how,
-        took: started.elapsed(),
-    }
+    Ended { label: probe.label, how, took: started.elapsed() }
 }
 
 /// Holds everything that was not refused or closed in time against the server,
@@ -279,9 +231,8 @@ fn judge(ended: Vec<Ended>, findings: &mut Findings) {
         let slowest = of_label().map(|e| e.took).max().unwrap_or_default();
         let shown: Vec<String> = statuses.iter().map(|how| name_of(*how)).collect();
         findings.count(label, format!("{} in {},", shown.join("/"), ms(slowest)));
-        findings.require(of_label().all(|e| good(e.how)), || {
-            format!("{label} ended with {}", shown.join(", "))
-        });
+        findings
+            .require(of_label().all(|e| good(e.how)), || format!("{label} ended with {}", shown.join(", ")));
     }
 }
 

@@ -46,15 +46,11 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
     compare(&idle, &loaded, &mut real);
     real.count("sign-in answers", format!("{:?}", storm.statuses));
     for status in storm.statuses.keys() {
-        real.require([200, 429].contains(status), || {
-            format!("a sign-in was answered {status}")
-        });
+        real.require([200, 429].contains(status), || format!("a sign-in was answered {status}"));
     }
     let growth = storm.resident_max.saturating_sub(resident_before);
     real.count("memory +", mib(growth));
-    real.require(growth <= RESIDENT_GROWTH_MAX, || {
-        format!("memory grew by {}", mib(growth))
-    });
+    real.require(growth <= RESIDENT_GROWTH_MAX, || format!("memory grew by {}", mib(growth)));
 
     let stall = Tamper::Stall(2 * idle.refresh_p99 + 2 * FLOOR);
     let proxy = Proxy::start(server.addr(), Faults::default(), stall, ctx.rng(10)).await?;
@@ -75,20 +71,13 @@ fn compare(idle: &Latency, loaded: &Latency, findings: &mut Findings) {
     for (label, idle, loaded) in figures {
         findings.count(label, format!("{} (idle {})", ms(loaded), ms(idle)));
         findings.require(loaded <= 2 * idle + FLOOR, || {
-            format!(
-                "I23 {label} {} is above 2 × {} + {}",
-                ms(loaded),
-                ms(idle),
-                ms(FLOOR)
-            )
+            format!("I23 {label} {} is above 2 × {} + {}", ms(loaded), ms(idle), ms(FLOOR))
         });
     }
     findings.count("calls beside", loaded.calls);
     if let Some(failure) = loaded.failures.first() {
         let number = loaded.failures.len();
-        findings.violation(format!(
-            "{number} failures beside the storm, first {failure}"
-        ));
+        findings.violation(format!("{number} failures beside the storm, first {failure}"));
     }
 }
 

@@ -1,28 +1,350 @@
 //! The table: for each term, what bends the scene so that this term alone refuses.
 
-use ligand_storage::{Value, params};
+use ligand_protocol::NEVER;
+use ligand_storage::{Value, Write, params};
 
-/// Sets the scene, whatever was there. User 1 is as every statement likes it and user 2 is a
-/// bystander; session 11… has an unused head. Times are small numbers; now is 1000.
-pub const SCENE: [&str; 16] = [
-    "DELETE FROM sessions",
-    "DELETE FROM users",
-    "DELETE FROM devices",
-    "DELETE FROM uia_sessions",
-    "DELETE FROM registration_tokens",
-    "DELETE FROM changes",
-    "DELETE FROM meta",
-    "INSERT INTO users (id, localpart, password_hash, epoch, created_at, password_changed_at) \
-     VALUES (1, 'alice', 'hash', 3, 0, 50), (2, 'bob', 'hash', 3, 0, 50)",
-    "INSERT INTO devices (user_id, device_id, created_at) VALUES (1, 'A', 0)",
-    "INSERT INTO sessions (session_id, user_id, user_epoch, device_id, api, gen, acked_gen, head_at, rt_hash, \
-        rt_prev_hash, sealed, rt_exp, session_exp, at_hash, at_exp, at_prev_hash, at_prev_exp, created_at, last_seen) \
-     SELECT token_hash, 1, 3, 'A', 0, 4, 3, 0, token_hash, token_hash, token_hash, 2000, 9000, token_hash, 2000, \
-        token_hash, 2000, 0, 0 FROM registration_tokens",
-    "INSERT INTO meta (key, value) VALUES ('floor', 10)",
-    "INSERT INTO changes (seq, kind, user_id, at) VALUES (1, 2, 1, 10)",
-    "SELECT 1",
-    "SELECT 1",
-    "SELECT 1",
-    "SELECT 1",
+/// One statement, the parameters with which it does something in the scene, and its terms.
+pub struct Statement {
+    pub name: &'static str,
+    /// What the scene lacks for it.
+    pub prepare: Vec<&'static str>,
+    pub params: Vec<Value>,
+    pub cases: Vec<Case>,
+}
+
+/// One term, and the state in which it alone refuses.
+pub struct Case {
+    pub term: &'static str,
+    /// Changes to the rows.
+    pub rows: Vec<&'static str>,
+    /// Other parameters, by number.
+    pub params: Vec<(usize, Value)>,
+}
+
+/// Statements whose guard cannot be seen from outside, and why.
+pub const EXEMPT: [(&str, &str); 1] = [("changes::NEXT", "its table has one row, by a check of the schema")];
+
+pub const DUMP: [&str; 7] = [
+    "SELECT * FROM sessions ORDER BY session_id",
+    "SELECT * FROM users ORDER BY id",
+    "SELECT * FROM devices ORDER BY user_id, device_id",
+    "SELECT * FROM uia_sessions ORDER BY id_hash",
+    "SELECT * FROM registration_tokens ORDER BY token_hash",
+    "SELECT * FROM changes ORDER BY seq",
+    "SELECT * FROM meta ORDER BY key",
 ];
+
+const SESSION: [u8; 16] = [0x11; 16];
+const NOBODY: [u8; 16] = [0x99; 16];
+const LEAST: [u8; 16] = [0; 16];
+const GREATEST: [u8; 16] = [0xff; 16];
+const REFRESH: [u8; 32] = [0xb4; 32];
+const REFRESH_BEFORE: [u8; 32] = [0xb3; 32];
+const ACCESS: [u8; 32] = [0xa4; 32];
+const ACCESS_BEFORE: [u8; 32] = [0xa3; 32];
+const OTHER: [u8; 32] = [0xee; 32];
+const NEW: [u8; 32] = [0xc5; 32];
+const NAME: [u8; 32] = [0x77; 32];
+const NOW: i64 = 1_000;
+
+/// The scene, whatever was there before. User 1 is as every statement likes it, on device A with
+/// an unused head of generation 4; user 2 stands by. Now is 1000.
+pub fn scene() -> Vec<Write> {
+    const EMPTY: [&str; 7] = [
+        "DELETE FROM sessions",
+        "DELETE FROM users",
+        "DELETE FROM devices",
+        "DELETE FROM uia_sessions",
+        "DELETE FROM registration_tokens",
+        "DELETE FROM changes",
+        "DELETE FROM meta",
+    ];
+    const USERS: &str = "INSERT INTO users (id, localpart, password_hash, epoch, created_at, password_changed_at) \
+        VALUES (1, 'alice', 'hash', 3, 0, 50), (2, 'bob', 'hash', 3, 0, 50)";
+    const DEVICES: &str = "INSERT INTO devices (user_id, device_id, created_at) VALUES (1, 'A', 0)";
+    const SESSIONS: &str = "INSERT INTO sessions (session_id, user_id, user_epoch, device_id, api, gen, acked_gen, \
+        head_at, rt_hash, rt_prev_hash, sealed, rt_exp, session_exp, at_hash, at_exp, at_prev_hash, at_prev_exp, \
+        created_at, last_seen) VALUES ($1, $2, 3, 'A', 0, 4, 3, 0, $3, $4, $5, 2000, $6, $7, 2000, $8, 2000, 0, 0)";
+    const UIA: &str = "INSERT INTO uia_sessions (id_hash, operation, request_hash, completed, created_at, \
+        expires_at, revision) VALUES ($1, 'op', $1, '[]', 0, 2000, 6)";
+    const TOKEN: &str = "INSERT INTO registration_tokens (token_hash, name, uses_allowed, used, expires_at, \
+        created_at) VALUES ($1, 'name', 5, 4, 2000, 0)";
+    let mut scene: Vec<Write> = EMPTY.iter().map(|sql| Write::any(sql, Vec::new())).collect();
+    scene.extend([
+        Write::any(USERS, Vec::new()),
+        Write::any(DEVICES, Vec::new()),
+        Write::any(
+            SESSIONS,
+            params![SESSION, 1, REFRESH, REFRESH_BEFORE, [5; 104], 9_000, ACCESS, ACCESS_BEFORE],
+        ),
+        Write::any(SESSIONS, params![[0x22; 16], 2, OTHER, OTHER, [5; 104], NEVER, OTHER, OTHER]),
+        Write::any(UIA, params![NAME]),
+        Write::any(TOKEN, params![NAME]),
+        Write::any("INSERT INTO changes (seq, kind, user_id, at) VALUES (1, 2, 1, 10)", Vec::new()),
+        Write::any("INSERT INTO meta (key, value) VALUES ('floor', 10)", Vec::new()),
+    ]);
+    scene
+}
+
+fn row(term: &'static str, sql: &'static str) -> Case {
+    Case { term, rows: vec![sql], params: Vec::new() }
+}
+
+fn param(term: &'static str, number: usize, value: impl Into<Value>) -> Case {
+    Case { term, rows: Vec::new(), params: vec![(number, value.into())] }
+}
+
+impl Case {
+    fn and_param(mut self, number: usize, value: impl Into<Value>) -> Self {
+        self.params.push((number, value.into()));
+        self
+    }
+}
+
+fn live() -> Case {
+    row("status = 0", "UPDATE sessions SET status = 1, end_reason = 1, ended_at = 1 WHERE user_id = 1")
+}
+
+fn this_session() -> Case {
+    param("session_id = $1", 1, NOBODY)
+}
+
+const OTHER_EPOCH: &str = "UPDATE users SET epoch = 4 WHERE id = 1";
+const NO_USER: &str = "DELETE FROM users WHERE id = 1";
+const LOCKED: &str = "UPDATE users SET state = 1 WHERE id = 1";
+const DEACTIVATED: &str = "UPDATE users SET state = 2 WHERE id = 1";
+const USED: &str = "UPDATE sessions SET acked_gen = gen, acked_at = 100 WHERE user_id = 1";
+
+#[rustfmt::skip]
+pub fn statements() -> Vec<Statement> {
+    let plain = |name, params, cases| Statement { name, prepare: Vec::new(), params, cases };
+    let after = |prepare, name, params, cases| Statement { name, prepare: vec![prepare], params, cases };
+    vec![
+        plain(
+            "sessions::ROTATE",
+            params![
+                SESSION, REFRESH, None::<&str>, 0, NOW, [6; 104], NEW, NEW, 5_000, 5_000, 0, 0, "ip", "agent"
+            ],
+            vec![
+                this_session(),
+                live(),
+                param("rt_hash = $2", 2, REFRESH_BEFORE),
+                row("rt_exp > $5", "UPDATE sessions SET rt_exp = 1000 WHERE user_id = 1"),
+                row("session_exp > $5", "UPDATE sessions SET session_exp = 1000 WHERE user_id = 1"),
+                param("client_id IS NOT DISTINCT FROM $3", 3, "app"),
+                param("api = $12", 12, 1),
+                row(
+                    "user_epoch >= (SELECT epoch FROM users WHERE users.id = sessions.user_id AND \
+                     (state = 0 OR (state = 1 AND CAST($11 AS bigint) = 1)))",
+                    OTHER_EPOCH,
+                ),
+                row("users.id = sessions.user_id", NO_USER),
+                row("(state = 0 OR (state = 1 AND CAST($11 AS bigint) = 1))", DEACTIVATED),
+                row("state = 1", DEACTIVATED).and_param(11, 1),
+                row("CAST($11 AS bigint) = 1", LOCKED),
+            ],
+        ),
+        plain(
+            "sessions::BURN",
+            params![SESSION, REFRESH_BEFORE, NOW, NEW, NEW, 5_000, 5_000, "ip", "agent"],
+            vec![
+                this_session(),
+                live(),
+                param("rt_prev_hash = $2", 2, REFRESH),
+                row("acked_gen = gen - 1", USED),
+                row("rt_exp > $3", "UPDATE sessions SET rt_exp = 1000 WHERE user_id = 1"),
+                row("session_exp > $3", "UPDATE sessions SET session_exp = 1000 WHERE user_id = 1"),
+                row("api = 0", "UPDATE sessions SET api = 1 WHERE user_id = 1"),
+                row("client_id IS NULL", "UPDATE sessions SET client_id = 'app' WHERE user_id = 1"),
+                row(
+                    "user_epoch >= (SELECT epoch FROM users WHERE users.id = sessions.user_id AND state = 0)",
+                    OTHER_EPOCH,
+                ),
+                row("users.id = sessions.user_id", NO_USER),
+                row("state = 0", LOCKED),
+            ],
+        ),
+        plain(
+            "sessions::ACKNOWLEDGE",
+            params![SESSION, ACCESS, NOW, 0, 31_000],
+            vec![
+                this_session(),
+                live(),
+                row("acked_gen = gen - 1", USED),
+                param("at_hash = $2", 2, ACCESS_BEFORE),
+            ],
+        ),
+        plain(
+            "sessions::RESEAL",
+            params![SESSION, ACCESS, NEW, [6; 104], 5_000],
+            vec![
+                this_session(),
+                live(),
+                param("at_hash = $2", 2, ACCESS_BEFORE),
+                row("sealed IS NOT NULL", "UPDATE sessions SET sealed = NULL WHERE user_id = 1"),
+            ],
+        ),
+        plain("sessions::END", params![SESSION, 7, NOW], vec![this_session(), live()]),
+        plain(
+            "sessions::END_DEVICE",
+            params![1, "A", 6, NOW],
+            vec![param("user_id = $1", 1, 9), param("device_id = $2", 2, "Z"), live()],
+        ),
+        plain(
+            "sessions::END_ALL_OF",
+            params![1, 2, NOW, LEAST],
+            vec![param("user_id = $1", 1, 9), live(), param("session_id <> $4", 4, SESSION)],
+        ),
+        plain(
+            "sessions::VERIFIED",
+            params![1, 3, 50, NOW, "rehashed"],
+            vec![
+                param("id = $1", 1, 9),
+                param("epoch = $2", 2, 2),
+                param("password_changed_at IS NOT DISTINCT FROM $3", 3, None::<i64>),
+                row("state = 0", LOCKED),
+            ],
+        ),
+        plain(
+            "sessions::AS_VERIFIED",
+            params![1, 3, 50],
+            vec![
+                param("id = $1", 1, 9),
+                param("epoch = $2", 2, 2),
+                param("password_changed_at IS NOT DISTINCT FROM $3", 3, None::<i64>),
+                row("state = 0", LOCKED),
+            ],
+        ),
+        plain("sessions::STILL_LIVES", params![SESSION], vec![this_session(), live()]),
+        plain(
+            "sessions::FORGET_DEVICES",
+            params![1, ""],
+            vec![param("user_id = $1", 1, 2), param("device_id <> $2", 2, "A")],
+        ),
+        plain(
+            "users::SET_PASSWORD",
+            params![1, 3, 50, "new", NOW, 1],
+            vec![
+                param("id = $1", 1, 9),
+                param("epoch = $2", 2, 2),
+                param("password_changed_at IS NOT DISTINCT FROM $3", 3, 51),
+                row("state <> 2", DEACTIVATED),
+            ],
+        ),
+        plain("users::KEEP_SESSION", params![SESSION, 4], vec![this_session(), live()]),
+        plain(
+            "users::DEACTIVATE",
+            params![1, 3, NOW, 1],
+            vec![param("id = $1", 1, 9), param("epoch = $2", 2, 2), row("state <> 2", DEACTIVATED)],
+        ),
+        plain("users::LOCK", params![1], vec![param("id = $1", 1, 9), row("state = 0", DEACTIVATED)]),
+        after(
+            LOCKED,
+            "users::UNLOCK",
+            params![1],
+            vec![param("id = $1", 1, 9), row("state = 1", DEACTIVATED)],
+        ),
+        plain("users::SET_ADMIN", params![1, 1], vec![param("id = $1", 1, 9)]),
+        plain(
+            "devices::RENAME",
+            params![1, "A", "new"],
+            vec![param("user_id = $1", 1, 2), param("device_id = $2", 2, "Z")],
+        ),
+        plain(
+            "uia::ADVANCE",
+            params![NAME, 6, "[1]", NEW],
+            vec![param("id_hash = $1", 1, OTHER), param("revision = $2", 2, 5)],
+        ),
+        plain(
+            "uia::CLOSE",
+            params![NAME, 6],
+            vec![param("id_hash = $1", 1, OTHER), param("revision = $2", 2, 7)],
+        ),
+        plain(
+            "registration_tokens::USE_UP",
+            params![NAME, NOW],
+            vec![
+                param("token_hash = $1", 1, OTHER),
+                row("revoked_at IS NULL", "UPDATE registration_tokens SET revoked_at = 5"),
+                param("(expires_at IS NULL OR expires_at > $2)", 2, 2_000),
+                row("(uses_allowed IS NULL OR used < uses_allowed)", "UPDATE registration_tokens SET used = 5"),
+            ],
+        ),
+        plain(
+            "registration_tokens::REVOKE",
+            params![NAME, NOW],
+            vec![
+                param("token_hash = $1", 1, OTHER),
+                row("revoked_at IS NULL", "UPDATE registration_tokens SET revoked_at = 5"),
+            ],
+        ),
+        after(
+            "UPDATE sessions SET status = 1, end_reason = 1, ended_at = 500 WHERE user_id = 1",
+            "expired::DELETE_ENDED",
+            params![900, 10],
+            vec![
+                param(
+                    "session_id IN (SELECT session_id FROM sessions WHERE status = 1 AND ended_at < $1 \
+                     ORDER BY ended_at LIMIT $2)",
+                    2,
+                    0,
+                ),
+                row("status = 1", "UPDATE sessions SET status = 0 WHERE user_id = 1"),
+                param("ended_at < $1", 1, 500),
+            ],
+        ),
+        plain(
+            "expired::DELETE_UIA",
+            params![3_000, 10],
+            vec![
+                param(
+                    "id_hash IN (SELECT id_hash FROM uia_sessions WHERE expires_at < $1 \
+                     ORDER BY expires_at LIMIT $2)",
+                    2,
+                    0,
+                ),
+                param("expires_at < $1", 1, 2_000),
+            ],
+        ),
+        after(
+            USED,
+            "expired::ERASE_SEALS",
+            params![LEAST, GREATEST, 50, 100],
+            vec![
+                param("session_id > $1", 1, SESSION),
+                param("session_id <= $2", 2, [0x10; 16]),
+                live(),
+                row("sealed IS NOT NULL", "UPDATE sessions SET sealed = NULL WHERE user_id = 1"),
+                row("acked_gen = gen", "UPDATE sessions SET acked_gen = gen - 1 WHERE user_id = 1"),
+                param("acked_at <= CASE WHEN api = 1 THEN CAST($3 AS bigint) ELSE CAST($4 AS bigint) END", 4, 99),
+            ],
+        ),
+        after(
+            USED,
+            "expired::ERASE_SEAL",
+            params![SESSION, 4],
+            vec![
+                this_session(),
+                live(),
+                row("acked_gen = gen", "UPDATE sessions SET acked_gen = gen - 1 WHERE user_id = 1"),
+                param("gen = $2", 2, 3),
+            ],
+        ),
+        plain(
+            "expired::EXPIRE",
+            params![LEAST, GREATEST, 9_001, 9],
+            vec![
+                param("session_id > $1", 1, SESSION),
+                param("session_id <= $2", 2, [0x10; 16]),
+                live(),
+                param("session_exp < CAST($3 AS bigint)", 3, 9_000),
+            ],
+        ),
+        plain(
+            "expired::RAISE_META",
+            params!["floor", 20],
+            vec![param("meta.value < excluded.value", 2, 5)],
+        ),
+        plain("changes::TRIM", params![100], vec![param("at < $1", 1, 10)]),
+    ]
+}

@@ -1,0 +1,5 @@
+//! `/account/...`
+
+mod deactivate;
+mod password;
+mod whoami;
