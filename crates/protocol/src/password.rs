@@ -69,23 +69,15 @@ impl fmt::Display for WeakPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort => {
-                write!(
-                    f,
-                    "This password is too short: use at least {PASSWORD_CHARS_MIN} characters."
-                )
+                write!(f, "This password is too short: use at least {PASSWORD_CHARS_MIN} characters.")
             }
             Self::TooLong => {
-                write!(
-                    f,
-                    "This password is too long: use at most {PASSWORD_CHARS_MAX} characters."
-                )
+                write!(f, "This password is too long: use at most {PASSWORD_CHARS_MAX} characters.")
             }
-            Self::Common => {
-                f.write_str("This password is easy to guess: choose a less common one.")
+            Self::Common => f.write_str("This password is easy to guess: choose a less common one."),
+            Self::ResemblesName => {
+                f.write_str("This password is too close to the name of the account or of the server.")
             }
-            Self::ResemblesName => f.write_str(
-                "This password is too close to the name of the account or of the server.",
-            ),
         }
     }
 }
@@ -106,9 +98,7 @@ impl NormalisedPassword {
             return Err(PasswordTooLong);
         }
         // Full capacity at once: growing would leave copies behind.
-        let mut normal = Zeroizing::new(String::with_capacity(
-            PASSWORD_CHARS_MAX * char::MAX.len_utf8(),
-        ));
+        let mut normal = Zeroizing::new(String::with_capacity(PASSWORD_CHARS_MAX * char::MAX.len_utf8()));
         for (count, character) in text.nfkc().enumerate() {
             if count == PASSWORD_CHARS_MAX {
                 return Err(PasswordTooLong);
@@ -157,12 +147,10 @@ impl NormalisedPassword {
 fn resembles_name(folded: &str, owner: Owner<'_>) -> bool {
     let user_id = format!("@{}:{}", owner.localpart, owner.server_name);
     let chars = folded.chars().count();
-    [owner.localpart, owner.server_name, &user_id]
-        .into_iter()
-        .any(|name| {
-            let name = name.to_lowercase();
-            folded.contains(&name) && chars - name.chars().count() <= DECORATION_CHARS_MAX
-        })
+    [owner.localpart, owner.server_name, &user_id].into_iter().any(|name| {
+        let name = name.to_lowercase();
+        folded.contains(&name) && chars - name.chars().count() <= DECORATION_CHARS_MAX
+    })
 }
 
 /// Whether the password is on the list, as it is or without up to four digits or marks at its end.
@@ -189,30 +177,20 @@ fn common_passwords() -> impl Iterator<Item = &'static str> {
 fn is_repetition(folded: &str) -> bool {
     let chars = Zeroizing::new(folded.chars().collect::<Vec<char>>());
     (1..=REPEATED_UNIT_CHARS_MAX).any(|unit| {
-        chars.len() >= 2 * unit
-            && chars
-                .iter()
-                .skip(unit)
-                .eq(chars.iter().take(chars.len() - unit))
+        chars.len() >= 2 * unit && chars.iter().skip(unit).eq(chars.iter().take(chars.len() - unit))
     })
 }
 
 /// Whether the password runs along one row, forwards or backwards, around the end if need be.
 fn is_run(folded: &str) -> bool {
-    ROWS.into_iter()
-        .any(|row| follows(row.chars(), folded) || follows(row.chars().rev(), folded))
+    ROWS.into_iter().any(|row| follows(row.chars(), folded) || follows(row.chars().rev(), folded))
 }
 
 /// Whether the text follows the row from where its first character stands. No row has one twice.
 fn follows(row: impl Iterator<Item = char> + Clone, text: &str) -> bool {
     let first = text.chars().next();
     let start = row.clone().position(|character| Some(character) == first);
-    start.is_some_and(|start| {
-        row.cycle()
-            .skip(start)
-            .zip(text.chars())
-            .all(|(a, b)| a == b)
-    })
+    start.is_some_and(|start| row.cycle().skip(start).zip(text.chars()).all(|(a, b)| a == b))
 }
 
 #[cfg(test)]
@@ -220,10 +198,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OWNER: Owner<'static> = Owner {
-        localpart: "monkey",
-        server_name: "example.org",
-    };
+    const OWNER: Owner<'static> = Owner { localpart: "monkey", server_name: "example.org" };
 
     fn verdict(text: &str) -> Option<WeakPassword> {
         NormalisedPassword::chosen(text, OWNER).err()
@@ -243,10 +218,7 @@ mod tests {
         assert_eq!(longest.chars().count(), PASSWORD_CHARS_MAX);
         assert_eq!(verdict(&longest), None);
         assert_eq!(verdict(&(longest + "!")), Some(WeakPassword::TooLong));
-        assert_eq!(
-            verdict(&"é".repeat(PASSWORD_BYTES_MAX / 2 + 1)),
-            Some(WeakPassword::TooLong)
-        );
+        assert_eq!(verdict(&"é".repeat(PASSWORD_BYTES_MAX / 2 + 1)), Some(WeakPassword::TooLong));
     }
 
     #[test]
@@ -262,13 +234,8 @@ mod tests {
 
     #[test]
     fn one_password_however_it_is_typed() {
-        let [composed, apart, wide] =
-            ["Café12 ﬁn", "Cafe\u{301}12 ﬁn", "Ｃａｆé１２ fin"].map(|text| {
-                NormalisedPassword::presented(text)
-                    .expect("fits")
-                    .as_bytes()
-                    .to_vec()
-            });
+        let [composed, apart, wide] = ["Café12 ﬁn", "Cafe\u{301}12 ﬁn", "Ｃａｆé１２ fin"]
+            .map(|text| NormalisedPassword::presented(text).expect("fits").as_bytes().to_vec());
         assert_eq!(composed, apart);
         assert_eq!(composed, wide);
         assert_eq!(composed, "Café12 fin".as_bytes());
@@ -277,12 +244,7 @@ mod tests {
     #[test]
     fn what_is_set_already_is_not_judged() {
         for text in ["", "a", "password", " lead and trail "] {
-            assert_eq!(
-                NormalisedPassword::presented(text)
-                    .expect("fits")
-                    .as_bytes(),
-                text.as_bytes()
-            );
+            assert_eq!(NormalisedPassword::presented(text).expect("fits").as_bytes(), text.as_bytes());
         }
     }
 
@@ -325,21 +287,13 @@ mod tests {
 
     #[test]
     fn names_are_refused_with_little_around_them() {
-        for text in [
-            "monkey12",
-            "Monkey2024",
-            "12monkey34",
-            "example.org",
-            "@monkey:example.org",
-            "EXAMPLE.ORG!",
-        ] {
+        for text in
+            ["monkey12", "Monkey2024", "12monkey34", "example.org", "@monkey:example.org", "EXAMPLE.ORG!"]
+        {
             assert_eq!(verdict(text), Some(WeakPassword::ResemblesName), "{text}");
         }
         assert_eq!(verdict("monkey eats five ripe pears"), None);
-        let short = Owner {
-            localpart: "a",
-            server_name: "x",
-        };
+        let short = Owner { localpart: "a", server_name: "x" };
         assert!(NormalisedPassword::chosen("kaT9!mxq", short).is_ok());
     }
 
@@ -370,16 +324,8 @@ mod tests {
 
     #[test]
     fn a_sentence_names_the_cause() {
-        assert!(
-            WeakPassword::TooShort
-                .to_string()
-                .contains("at least 8 characters")
-        );
-        assert!(
-            WeakPassword::TooLong
-                .to_string()
-                .contains("at most 512 characters")
-        );
+        assert!(WeakPassword::TooShort.to_string().contains("at least 8 characters"));
+        assert!(WeakPassword::TooLong.to_string().contains("at most 512 characters"));
     }
 
     proptest! {

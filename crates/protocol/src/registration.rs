@@ -99,9 +99,7 @@ impl fmt::Display for NameRefused {
                 "A user name may only hold the letters a to z, digits and the marks . _ = / + -"
             }
             Self::OnlyDigits => "A user name must not consist of digits only.",
-            Self::LeadingUnderscore => {
-                "User names that begin with _ are kept for application services."
-            }
+            Self::LeadingUnderscore => "User names that begin with _ are kept for application services.",
             Self::Reserved => "This user name is reserved.",
         })
     }
@@ -161,10 +159,7 @@ pub fn operator_name(text: &str, server_name: &str) -> Result<Localpart, NameRef
 /// [`NameRefused::TooLong`] when the server's name leaves no room.
 pub fn generated_name(random: [u8; 8], server_name: &str) -> Result<Localpart, NameRefused> {
     let number = u64::from_be_bytes(random) % 10_u64.pow(16);
-    Ok(Localpart::parse(
-        &format!("{number:0width$}", width = GENERATED_DIGITS),
-        server_name,
-    )?)
+    Ok(Localpart::parse(&format!("{number:0width$}", width = GENERATED_DIGITS), server_name)?)
 }
 
 /// Who may register, `[registration] mode`.
@@ -243,16 +238,7 @@ mod tests {
 
     #[test]
     fn some_names_are_not_for_everybody() {
-        for text in [
-            "admin",
-            "Admin",
-            "ad.min",
-            "root-",
-            "server_notices",
-            "...",
-            "-",
-            "post-master",
-        ] {
+        for text in ["admin", "Admin", "ad.min", "root-", "server_notices", "...", "-", "post-master"] {
             assert_eq!(name(text), Err(NameRefused::Reserved), "{text}");
             assert!(operator_name(text, "example.org").is_ok(), "{text}");
         }
@@ -261,48 +247,29 @@ mod tests {
         assert!(name("badminton").is_ok());
         assert_eq!(name("_irc_monkey"), Err(NameRefused::LeadingUnderscore));
         assert!(requested_name("_irc_monkey", "example.org", true).is_ok());
-        assert_eq!(
-            requested_name("_admin", "example.org", true),
-            Err(NameRefused::Reserved)
-        );
-        assert_eq!(
-            operator_name("@root", "example.org"),
-            Err(NameRefused::IllegalCharacter)
-        );
+        assert_eq!(requested_name("_admin", "example.org", true), Err(NameRefused::Reserved));
+        assert_eq!(operator_name("@root", "example.org"), Err(NameRefused::IllegalCharacter));
     }
 
     #[test]
     fn every_reserved_name_is_spelled_bare_once_and_in_order() {
         assert!(RESERVED.is_sorted_by(|a, b| a < b));
-        assert!(
-            RESERVED
-                .iter()
-                .all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase()))
-        );
+        assert!(RESERVED.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())));
     }
 
     #[test]
     fn refusals_have_a_code_and_a_sentence() {
         assert_eq!(NameRefused::Reserved.errcode(), "M_INVALID_USERNAME");
         assert_eq!(NameRefused::LeadingUnderscore.errcode(), "M_EXCLUSIVE");
-        assert_eq!(
-            NameRefused::Reserved.to_string(),
-            "This user name is reserved."
-        );
+        assert_eq!(NameRefused::Reserved.to_string(), "This user name is reserved.");
     }
 
     #[test]
     fn modes_decide_the_flows() {
         assert_eq!(RegistrationMode::default(), RegistrationMode::Closed);
         assert_eq!(RegistrationMode::Closed.flows(), None);
-        assert_eq!(
-            RegistrationMode::Token.flows(),
-            Some(Flows::one(Stage::RegistrationToken))
-        );
-        assert_eq!(
-            RegistrationMode::Open.flows(),
-            Some(Flows::one(Stage::Dummy))
-        );
+        assert_eq!(RegistrationMode::Token.flows(), Some(Flows::one(Stage::RegistrationToken)));
+        assert_eq!(RegistrationMode::Open.flows(), Some(Flows::one(Stage::Dummy)));
         for mode in RegistrationMode::ALL {
             assert_eq!(RegistrationMode::parse(mode.as_str()), Some(mode));
         }

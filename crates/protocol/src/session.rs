@@ -316,7 +316,9 @@ impl Session {
             0 => Mint(Spending::Head),
 
             // An acknowledged head that was minted at `/tokenrefresh` remembers no predecessor.
-            1 if self.rt_prev_hash != Some(presented.hash) && !(acknowledged && self.rt_prev_hash.is_none()) => {
+            1 if self.rt_prev_hash != Some(presented.hash)
+                && !(acknowledged && self.rt_prev_hash.is_none()) =>
+            {
                 Refuse(Refusal::LostCommit)
             }
             1 if !acknowledged => match door {
@@ -336,7 +338,9 @@ impl Session {
                 // The grant's only leeway for the immediate predecessor is its retry window.
                 let leeway = match door {
                     Door::Grant => windows.oauth_retry_ms,
-                    Door::Refresh | Door::TokenRefresh => windows.legacy_retry_ms.max(windows.reuse_leeway_ms),
+                    Door::Refresh | Door::TokenRefresh => {
+                        windows.legacy_retry_ms.max(windows.reuse_leeway_ms)
+                    }
                 };
                 self.reused(door, windows, since_use < leeway)
             }
@@ -372,7 +376,12 @@ impl Session {
             Some(0) if self.at_hash == presented.hash && self.at_exp > now => {
                 if self.acked_generation == self.generation { Ok } else { OkAfterAcknowledging }
             }
-            Some(1) if self.at_prev_hash == Some(presented.hash) && self.at_prev_exp.is_some_and(|exp| exp > now) => Ok,
+            Some(1)
+                if self.at_prev_hash == Some(presented.hash)
+                    && self.at_prev_exp.is_some_and(|exp| exp > now) =>
+            {
+                Ok
+            }
             Some(_) => Refuse(Refusal::Expired),
         };
         match verdict {

@@ -24,10 +24,7 @@ const YEAR: i64 = 365 * 86_400 * SECOND;
 const DOORS: [Door; 3] = [Door::Refresh, Door::TokenRefresh, Door::Grant];
 /// The doors where a token stays good until its successor is used.
 const KEEPING_DOORS: [Door; 2] = [Door::Refresh, Door::Grant];
-const ACTIVE: Owner = Owner {
-    epoch: 3,
-    state: AccountState::Active,
-};
+const ACTIVE: Owner = Owner { epoch: 3, state: AccountState::Active };
 const MINT: RefreshVerdict = Mint(Spending::Head);
 const BURN: RefreshVerdict = Mint(Spending::Predecessor);
 
@@ -39,13 +36,7 @@ fn hash(kind: TokenKind, generation: u32) -> TokenHash {
 
 fn presented(kind: TokenKind, generation: u32) -> Presented {
     let (hash, secret) = (hash(kind, generation), Secret([0; 24]));
-    Presented {
-        kind,
-        session_id: ID,
-        generation,
-        hash,
-        secret,
-    }
+    Presented { kind, session_id: ID, generation, hash, secret }
 }
 
 /// The refresh token `age` generations behind the head.
@@ -60,17 +51,11 @@ fn at(age: u32) -> Presented {
 
 /// The same place in the chain, but not the token that the row knows.
 fn stranger(token: Presented) -> Presented {
-    Presented {
-        hash: TokenHash([0xee; 32]),
-        ..token
-    }
+    Presented { hash: TokenHash([0xee; 32]), ..token }
 }
 
 fn from_the_future(token: Presented) -> Presented {
-    Presented {
-        generation: G + 1,
-        ..token
-    }
+    Presented { generation: G + 1, ..token }
 }
 
 fn client(door: Door) -> Option<&'static str> {
@@ -113,17 +98,8 @@ fn used(door: Door, used_ago: i64) -> Session {
 
 /// A head born used at `/tokenrefresh`, `minted_ago`.
 fn strict(minted_ago: i64) -> Session {
-    let before = with(unused(Door::TokenRefresh, YEAR), |row| {
-        row.generation = G - 1
-    });
-    before.rotated(
-        Head {
-            sealed: None,
-            ..head(G)
-        },
-        Door::TokenRefresh,
-        NOW - minted_ago,
-    )
+    let before = with(unused(Door::TokenRefresh, YEAR), |row| row.generation = G - 1);
+    before.rotated(Head { sealed: None, ..head(G) }, Door::TokenRefresh, NOW - minted_ago)
 }
 
 /// A head of this generation, minted now.
@@ -145,20 +121,12 @@ fn with(mut row: Session, change: impl FnOnce(&mut Session)) -> Session {
 
 /// Windows of the legacy API, of the OAuth API, and the leeway.
 fn windows(legacy_retry_ms: i64, oauth_retry_ms: i64, reuse_leeway_ms: i64) -> Windows {
-    Windows {
-        legacy_retry_ms,
-        oauth_retry_ms,
-        reuse_leeway_ms,
-        ..Windows::default()
-    }
+    Windows { legacy_retry_ms, oauth_retry_ms, reuse_leeway_ms, ..Windows::default() }
 }
 
 /// The windows under which `/tokenrefresh` takes reuse for a theft too.
 fn switched() -> Windows {
-    Windows {
-        tokenrefresh_reuse_ends_session: true,
-        ..Windows::default()
-    }
+    Windows { tokenrefresh_reuse_ends_session: true, ..Windows::default() }
 }
 
 fn judge(windows: Windows, row: &Session, token: &Presented, door: Door) -> RefreshVerdict {
@@ -172,22 +140,12 @@ fn judges(row: &Session, token: &Presented, door: Door, verdict: RefreshVerdict)
 
 #[track_caller]
 fn judges_with(w: Windows, row: &Session, token: &Presented, door: Door, verdict: RefreshVerdict) {
-    assert_eq!(
-        judge(w, row, token, door),
-        verdict,
-        "generation {} at {door:?}",
-        token.generation
-    );
+    assert_eq!(judge(w, row, token, door), verdict, "generation {} at {door:?}", token.generation);
 }
 
 #[track_caller]
 fn checks(row: &Session, token: &Presented, verdict: CheckVerdict) {
-    assert_eq!(
-        row.check(ACTIVE, token, NOW),
-        verdict,
-        "generation {}",
-        token.generation
-    );
+    assert_eq!(row.check(ACTIVE, token, NOW), verdict, "generation {}", token.generation);
 }
 
 // refresh(R_g)
@@ -208,18 +166,8 @@ fn the_heads_token_mints_at_every_door_used_or_not() {
 fn an_idle_heads_token_is_refused_from_its_expiry_on() {
     for door in DOORS {
         for row in [unused(door, 0), used(door, 0)] {
-            judges(
-                &with(row.clone(), |row| row.rt_exp = NOW + 1),
-                &rt(0),
-                door,
-                MINT,
-            );
-            judges(
-                &with(row, |row| row.rt_exp = NOW),
-                &rt(0),
-                door,
-                Refuse(Expired),
-            );
+            judges(&with(row.clone(), |row| row.rt_exp = NOW + 1), &rt(0), door, MINT);
+            judges(&with(row, |row| row.rt_exp = NOW), &rt(0), door, Refuse(Expired));
         }
     }
 }
@@ -239,18 +187,8 @@ fn the_predecessor_of_an_unused_head_gets_the_same_pair_however_late() {
 fn an_expired_access_token_of_the_same_pair_is_minted_anew() {
     for door in KEEPING_DOORS {
         let row = unused(door, 0);
-        judges(
-            &with(row.clone(), |row| row.at_exp = NOW + 1),
-            &rt(1),
-            door,
-            SamePair,
-        );
-        judges(
-            &with(row, |row| row.at_exp = NOW),
-            &rt(1),
-            door,
-            SamePairResealed,
-        );
+        judges(&with(row.clone(), |row| row.at_exp = NOW + 1), &rt(1), door, SamePair);
+        judges(&with(row, |row| row.at_exp = NOW), &rt(1), door, SamePairResealed);
     }
     let in_window = with(used(Door::Grant, LEEWAY - 1), |row| row.at_exp = NOW);
     judges(&in_window, &rt(1), Door::Grant, SamePairResealed);
@@ -284,13 +222,7 @@ fn after_the_heads_use_refresh_refuses_in_the_leeway_and_then_ends_the_family() 
 fn a_legacy_retry_window_comes_before_the_leeway_and_may_outlast_it() {
     let door = Door::Refresh;
     let short = |ago, verdict| {
-        judges_with(
-            windows(LEEWAY / 3, 0, LEEWAY),
-            &used(door, ago),
-            &rt(1),
-            door,
-            verdict,
-        );
+        judges_with(windows(LEEWAY / 3, 0, LEEWAY), &used(door, ago), &rt(1), door, verdict);
     };
     short(0, SamePair);
     short(LEEWAY / 3 - 1, SamePair);
@@ -309,26 +241,14 @@ fn the_grant_has_its_retry_window_and_no_leeway_past_it() {
     judges(&used(door, LEEWAY - 1), &rt(1), door, SamePair);
     judges(&used(door, LEEWAY), &rt(1), door, EndFamily);
     // The windows of the legacy API are not its own.
-    judges_with(
-        windows(YEAR, 0, YEAR),
-        &used(door, 0),
-        &rt(1),
-        door,
-        EndFamily,
-    );
+    judges_with(windows(YEAR, 0, YEAR), &used(door, 0), &rt(1), door, EndFamily);
 }
 
 #[test]
 fn in_the_window_without_a_seal_the_predecessor_is_refused_softly() {
     let erased = with(used(Door::Grant, 0), |row| row.sealed = None);
     judges(&erased, &rt(1), Door::Grant, Refuse(Spent));
-    judges_with(
-        windows(LEEWAY, 0, 0),
-        &strict(0),
-        &rt(1),
-        Door::Refresh,
-        Refuse(Spent),
-    );
+    judges_with(windows(LEEWAY, 0, 0), &strict(0), &rt(1), Door::Refresh, Refuse(Spent));
 }
 
 #[test]
@@ -336,13 +256,7 @@ fn a_clock_that_stepped_back_opens_no_window_where_none_is() {
     let ahead = used(Door::Refresh, -SECOND);
     judges(&ahead, &rt(1), Door::Refresh, Refuse(Spent));
     let ahead = used(Door::Grant, -SECOND);
-    judges_with(
-        windows(0, 0, LEEWAY),
-        &ahead,
-        &rt(1),
-        Door::Grant,
-        Refuse(Spent),
-    );
+    judges_with(windows(0, 0, LEEWAY), &ahead, &rt(1), Door::Grant, Refuse(Spent));
     // Two servers whose clocks differ by a moment are neither a theft nor an expiry.
     judges(&ahead, &rt(1), Door::Grant, SamePair);
 }
@@ -356,12 +270,7 @@ fn the_predecessor_of_an_unused_head_is_burned_at_tokenrefresh() {
         judges(&unused(door, ago), &rt(1), door, BURN);
     }
     // An expired access token makes no difference: a new pair is minted anyway.
-    judges(
-        &with(unused(door, 0), |row| row.at_exp = NOW),
-        &rt(1),
-        door,
-        BURN,
-    );
+    judges(&with(unused(door, 0), |row| row.at_exp = NOW), &rt(1), door, BURN);
 }
 
 #[test]
@@ -371,34 +280,16 @@ fn the_predecessor_of_a_used_head_is_only_refused_at_tokenrefresh() {
         judges(&used(door, ago), &rt(1), door, Refuse(Spent));
         judges(&strict(ago), &rt(1), door, Refuse(Spent));
         // No retry window opens the seal here.
-        judges_with(
-            windows(2 * YEAR, 0, 0),
-            &used(door, ago),
-            &rt(1),
-            door,
-            Refuse(Spent),
-        );
+        judges_with(windows(2 * YEAR, 0, 0), &used(door, ago), &rt(1), door, Refuse(Spent));
     }
 }
 
 #[test]
 fn the_switch_makes_reuse_at_tokenrefresh_end_the_family_after_the_leeway() {
     let door = Door::TokenRefresh;
-    judges_with(
-        switched(),
-        &used(door, LEEWAY - 1),
-        &rt(1),
-        door,
-        Refuse(Spent),
-    );
+    judges_with(switched(), &used(door, LEEWAY - 1), &rt(1), door, Refuse(Spent));
     judges_with(switched(), &used(door, LEEWAY), &rt(1), door, EndFamily);
-    judges_with(
-        switched(),
-        &unused(door, LEEWAY - 1),
-        &rt(2),
-        door,
-        Refuse(Spent),
-    );
+    judges_with(switched(), &unused(door, LEEWAY - 1), &rt(2), door, Refuse(Spent));
     judges_with(switched(), &unused(door, LEEWAY), &rt(2), door, EndFamily);
     judges_with(switched(), &unused(door, 0), &rt(3), door, EndFamily);
     judges_with(switched(), &unused(door, YEAR), &rt(1), door, BURN);
@@ -453,11 +344,7 @@ fn a_genuine_token_that_the_row_does_not_know_is_a_lost_commit() {
             for token in [stranger(rt(0)), stranger(rt(1)), from_the_future(rt(0))] {
                 judges(&row, &token, door, Refuse(LostCommit));
             }
-            checks(
-                &row,
-                &from_the_future(at(0)),
-                CheckVerdict::Refuse(LostCommit),
-            );
+            checks(&row, &from_the_future(at(0)), CheckVerdict::Refuse(LostCommit));
         }
     }
 }
@@ -474,11 +361,7 @@ fn nothing_precedes_a_first_unused_pair() {
 
 #[test]
 fn the_heads_access_token_acknowledges_an_unused_head() {
-    checks(
-        &unused(Door::Refresh, 0),
-        &at(0),
-        CheckVerdict::OkAfterAcknowledging,
-    );
+    checks(&unused(Door::Refresh, 0), &at(0), CheckVerdict::OkAfterAcknowledging);
     checks(&used(Door::Refresh, 0), &at(0), CheckVerdict::Ok);
     checks(&strict(0), &at(0), CheckVerdict::Ok);
 }
@@ -502,10 +385,7 @@ fn an_older_or_expired_access_token_is_refused_softly_and_ends_nothing() {
         }
         let until = |exp| with(row.clone(), |row| row.at_exp = exp);
         checks(&until(NOW), &at(0), CheckVerdict::Refuse(Expired));
-        assert_ne!(
-            until(NOW + 1).check(ACTIVE, &at(0), NOW),
-            CheckVerdict::Refuse(Expired)
-        );
+        assert_ne!(until(NOW + 1).check(ACTIVE, &at(0), NOW), CheckVerdict::Refuse(Expired));
     }
 }
 

@@ -80,9 +80,7 @@ impl Operation {
     /// Reads the name that is stored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|operation| operation.as_str() == text)
+        Self::ALL.into_iter().find(|operation| operation.as_str() == text)
     }
 }
 
@@ -103,15 +101,11 @@ pub fn request_hash<'a>(
     operation: Operation,
     fields: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> [u8; 32] {
-    let mut fields: Vec<_> = fields
-        .into_iter()
-        .filter(|(name, _)| !UNBOUND_FIELDS.contains(name))
-        .collect();
+    let mut fields: Vec<_> = fields.into_iter().filter(|(name, _)| !UNBOUND_FIELDS.contains(name)).collect();
     fields.sort_unstable();
     let mut hash = Sha256::new();
-    for part in [operation.as_str()]
-        .into_iter()
-        .chain(fields.into_iter().flat_map(|(name, value)| [name, value]))
+    for part in
+        [operation.as_str()].into_iter().chain(fields.into_iter().flat_map(|(name, value)| [name, value]))
     {
         // Lengths before texts: no two lists of fields run together into the same bytes.
         hash.update((part.len() as u64).to_be_bytes());
@@ -255,13 +249,7 @@ impl UiaSession {
 
     /// Judges what a client presents with this session: the `type` in its `auth`, or none.
     #[must_use]
-    pub fn attempt(
-        &self,
-        flows: &Flows,
-        request: &Request,
-        kind: Option<&str>,
-        now: UnixMs,
-    ) -> Attempt {
+    pub fn attempt(&self, flows: &Flows, request: &Request, kind: Option<&str>, now: UnixMs) -> Attempt {
         let completed: Vec<Stage> = self.completed_stages().collect();
         if now >= self.expires_at || !flows.begin_with(&completed) {
             return Attempt::Refused(Refusal::Gone);
@@ -273,19 +261,15 @@ impl UiaSession {
         match stage {
             Some(Some(stage)) if flows.next(&completed).any(|next| next == stage) => {
                 // A copy bound to this request, of which nothing is kept unless the check is passed.
-                let session = Self {
-                    request_hash: request.hash,
-                    ..self.clone()
-                };
+                let session = Self { request_hash: request.hash, ..self.clone() };
                 Attempt::Check(Check { session, stage })
             }
             Some(stage) if !stage.is_some_and(|stage| completed.contains(&stage)) => {
                 Attempt::Refused(Refusal::OutOfOrder)
             }
-            _ if flows.end_with(&completed) => Attempt::Complete(Advance {
-                session: self.clone(),
-                guard: self.revision,
-            }),
+            _ if flows.end_with(&completed) => {
+                Attempt::Complete(Advance { session: self.clone(), guard: self.revision })
+            }
             _ => Attempt::Continue,
         }
     }
@@ -338,11 +322,7 @@ impl Check {
         let completed: Vec<Stage> = session.completed_stages().collect();
         let done = flows.end_with(&completed);
         let advance = Advance { session, guard };
-        if done {
-            Judgement::Complete(advance)
-        } else {
-            Judgement::Continue(advance)
-        }
+        if done { Judgement::Complete(advance) } else { Judgement::Continue(advance) }
     }
 
     fn accepts(&self, proof: Proof) -> bool {

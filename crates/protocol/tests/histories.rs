@@ -66,13 +66,8 @@ fn event() -> impl Strategy<Value = Event> {
 /// At least three generations, then anything.
 fn history() -> impl Strategy<Value = Vec<Event>> {
     let newest = any::<Index>().prop_map(|door| Event::Refresh { door, back: 0 });
-    let step = (newest, any::<bool>()).prop_map(|(refresh, used)| {
-        if used {
-            vec![refresh, Event::UseNewest]
-        } else {
-            vec![refresh]
-        }
-    });
+    let step = (newest, any::<bool>())
+        .prop_map(|(refresh, used)| if used { vec![refresh, Event::UseNewest] } else { vec![refresh] });
     let start = prop::collection::vec(step, 3..7);
     (start, prop::collection::vec(event(), 0..40)).prop_map(|(start, rest)| {
         let mut history = start.concat();
@@ -84,13 +79,11 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
 fn windows() -> impl Strategy<Value = Windows> {
     let window = || select(vec![0, LEEWAY / 3, LEEWAY, 2 * LEEWAY]);
     let leeway = select(vec![0, LEEWAY]);
-    (window(), window(), leeway, any::<bool>()).prop_map(|(legacy, oauth, leeway, switch)| {
-        Windows {
-            legacy_retry_ms: legacy,
-            oauth_retry_ms: oauth,
-            reuse_leeway_ms: leeway,
-            tokenrefresh_reuse_ends_session: switch,
-        }
+    (window(), window(), leeway, any::<bool>()).prop_map(|(legacy, oauth, leeway, switch)| Windows {
+        legacy_retry_ms: legacy,
+        oauth_retry_ms: oauth,
+        reuse_leeway_ms: leeway,
+        tokenrefresh_reuse_ends_session: switch,
     })
 }
 
@@ -120,11 +113,7 @@ fn happen(world: &mut World, event: &Event) {
         Event::UseNewest => world.use_judged(world.back(0)),
         Event::Wait(ms) => world.now += ms,
         Event::Lock(locked) => {
-            world.owner.state = if *locked {
-                AccountState::Locked
-            } else {
-                AccountState::Active
-            };
+            world.owner.state = if *locked { AccountState::Locked } else { AccountState::Active };
         }
         Event::Logout => world.end(EndReason::Logout),
         Event::EpochBump => world.owner.epoch += 1,
@@ -134,11 +123,7 @@ fn happen(world: &mut World, event: &Event) {
 /// What fails once is kept beside this file and tried first ever after.
 fn cases() -> ProptestConfig {
     let failures = Box::new(FileFailurePersistence::WithSource("regressions"));
-    ProptestConfig {
-        cases: 400,
-        failure_persistence: Some(failures),
-        ..Default::default()
-    }
+    ProptestConfig { cases: 400, failure_persistence: Some(failures), ..Default::default() }
 }
 
 proptest! {
@@ -213,9 +198,7 @@ fn refresh(world: &mut World, held: &mut Vec<usize>, door: Door, network: Networ
             return;
         }
         let answer = world.refresh_judged(holds, door);
-        let Answer::Pair(pair) = answer else {
-            panic!("an innocent client got {answer:?}")
-        };
+        let Answer::Pair(pair) = answer else { panic!("an innocent client got {answer:?}") };
         if network != Network::AnswerLost && *held.last().expect("as above") != pair {
             held.push(pair);
         }
@@ -229,11 +212,7 @@ fn echo(world: &mut World, held: &[usize], door: Door, older: bool) {
     let Some(token) = head.checked_sub(age).filter(|token| held.contains(token)) else {
         return;
     };
-    let begun = if older {
-        world.minted_at(head)
-    } else {
-        world.first_use.unwrap_or(world.now)
-    };
+    let begun = if older { world.minted_at(head) } else { world.first_use.unwrap_or(world.now) };
     if world.now - begun < LEEWAY {
         world.refresh_judged(token, door);
     }

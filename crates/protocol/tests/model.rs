@@ -44,12 +44,7 @@ const LEGACY: Protocol = Protocol {
 fn prove(name: &str, protocol: Protocol) {
     let begun = Instant::now();
     let until = HasDiscoveries::AnyFailures;
-    let checker = protocol
-        .checker()
-        .threads(2)
-        .finish_when(until)
-        .spawn_bfs()
-        .join();
+    let checker = protocol.checker().threads(2).finish_when(until).spawn_bfs().join();
     println!(
         "{name}: {} states, {} of them distinct, depth {}, {:.1} s",
         checker.state_count(),
@@ -69,40 +64,19 @@ fn both_legacy_doors_keep_the_invariants() {
 #[test]
 fn the_grant_keeps_the_invariants() {
     let doors = &[Door::Grant];
-    prove(
-        "grant",
-        Protocol {
-            doors,
-            generations: 5,
-            in_flight_max: 3,
-            ..LEGACY
-        },
-    );
+    prove("grant", Protocol { doors, generations: 5, in_flight_max: 3, ..LEGACY });
 }
 
 #[test]
 fn a_request_later_than_the_leeway_is_taken_for_reuse_and_ends_the_family() {
-    prove(
-        "late requests",
-        Protocol {
-            generations: 3,
-            thief: false,
-            late: true,
-            ..LEGACY
-        },
-    );
+    prove("late requests", Protocol { generations: 3, thief: false, late: true, ..LEGACY });
 }
 
 /// The negative control: as peers do, a retry replaces the pair that nobody used yet.
 #[test]
 fn a_new_pair_on_every_retry_breaks_the_invariants() {
     for doors in [&[Door::Refresh], &[Door::Grant]] {
-        let peers = Protocol {
-            doors,
-            thief: false,
-            rule: Rule::NewPairOnRetry,
-            ..LEGACY
-        };
+        let peers = Protocol { doors, thief: false, rule: Rule::NewPairOnRetry, ..LEGACY };
         let broken = BTreeSet::from([properties::I2, properties::I5]);
         let until = HasDiscoveries::AllOf(broken.clone());
         let checker = peers.checker().finish_when(until).spawn_bfs().join();
@@ -110,9 +84,7 @@ fn a_new_pair_on_every_retry_breaks_the_invariants() {
         for name in broken {
             let property = peers.property(name);
             let path = checker.assert_any_discovery(name).into_vec();
-            let until = path
-                .into_iter()
-                .take_while(|(state, _)| (property.condition)(&peers, state));
+            let until = path.into_iter().take_while(|(state, _)| (property.condition)(&peers, state));
             let steps: Vec<_> = until.filter_map(|(_, action)| action).collect();
             println!("broken: {name}, by {steps:?}");
         }
@@ -123,18 +95,6 @@ fn a_new_pair_on_every_retry_breaks_the_invariants() {
 #[test]
 #[ignore = "long"]
 fn larger_bounds_keep_the_invariants() {
-    prove(
-        "five generations",
-        Protocol {
-            generations: 5,
-            ..LEGACY
-        },
-    );
-    prove(
-        "three requests under way",
-        Protocol {
-            in_flight_max: 3,
-            ..LEGACY
-        },
-    );
+    prove("five generations", Protocol { generations: 5, ..LEGACY });
+    prove("three requests under way", Protocol { in_flight_max: 3, ..LEGACY });
 }

@@ -122,7 +122,10 @@ impl State {
                 if monotonic.saturating_sub(since) < CONFIRM_MS {
                     return false;
                 }
-                tracing::warn!(ahead_ms = ahead, "the system clock stepped forward and stayed there; following it");
+                tracing::warn!(
+                    ahead_ms = ahead,
+                    "the system clock stepped forward and stayed there; following it"
+                );
                 self.step = None;
                 true
             }
@@ -147,7 +150,9 @@ impl Source {
                 let monotonic = boot.tv_sec.saturating_mul(1_000).saturating_add(boot.tv_nsec / 1_000_000);
                 (i64::try_from(wall).unwrap_or(i64::MAX), monotonic)
             }
-            Self::Manual(hands) => (hands.wall.load(Ordering::SeqCst), hands.monotonic.load(Ordering::SeqCst)),
+            Self::Manual(hands) => {
+                (hands.wall.load(Ordering::SeqCst), hands.monotonic.load(Ordering::SeqCst))
+            }
         }
     }
 }

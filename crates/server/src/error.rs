@@ -92,7 +92,8 @@ impl ApiError {
     }
 
     pub fn user_locked() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "This account has been locked.").soft_logout(true)
+        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "This account has been locked.")
+            .soft_logout(true)
     }
 
     /// The same answer for an unknown user, a wrong password and an account without one.
@@ -193,7 +194,6 @@ impl ApiError {
     pub fn errcode(&self) -> Option<&'static str> {
         self.0.errcode
     }
-
 }
 
 impl From<StoreError> for ApiError {

@@ -67,7 +67,8 @@ impl Caller {
         let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         Self {
             address: client_address(headers, peer.to_canonical(), trusted),
-            user_agent: user_agent.map(|text| text[..text.floor_char_boundary(USER_AGENT_BYTES_MAX)].to_owned()),
+            user_agent: user_agent
+                .map(|text| text[..text.floor_char_boundary(USER_AGENT_BYTES_MAX)].to_owned()),
         }
     }
 
@@ -150,15 +151,14 @@ impl FromRequestParts<App> for SigningOut {
     }
 }
 
-
-
 async fn authenticate(parts: &Parts, app: &App, locked: Locked) -> Result<Arc<LiveSession>, ApiError> {
     let result = match access_token(parts, app.config.compat.query_access_token) {
         Ok(token) => tokens::check(app, &token, locked).await,
         Err(error) => Err(error),
     };
     // In 2015 the first version of the API used 403 where later ones use 401.
-    let old_status = app.config.compat.legacy_v1_403 && parts.uri.path().starts_with("/_matrix/client/api/v1/");
+    let old_status =
+        app.config.compat.legacy_v1_403 && parts.uri.path().starts_with("/_matrix/client/api/v1/");
     result.map_err(|error| match error.status() {
         StatusCode::UNAUTHORIZED if old_status => error.with_status(StatusCode::FORBIDDEN),
         _ => error,
@@ -240,7 +240,11 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let wait = Duration::from_millis(BODY_READ_MS_MAX.unsigned_abs());
     let Ok(body) = tokio::time::timeout(wait, body).await else {
-        return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "The body did not come in time."));
+        return Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "M_UNKNOWN",
+            "The body did not come in time.",
+        ));
     };
     match body {
         Ok(collected) => Ok(collected.to_bytes()),
@@ -341,7 +345,8 @@ mod tests {
         assert_eq!(address(&["203.0.113.7:5"], "127.0.0.1"), "203.0.113.7");
         assert_eq!(address(&["::ffff:203.0.113.7"], "127.0.0.1"), "203.0.113.7");
         let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", axum::http::HeaderValue::from_bytes(b"caf\xe9, 203.0.113.7").unwrap());
+        headers
+            .append("x-forwarded-for", axum::http::HeaderValue::from_bytes(b"caf\xe9, 203.0.113.7").unwrap());
         let trusted = ["127.0.0.1".parse().unwrap()];
         let seen = client_address(&headers, "127.0.0.1".parse().unwrap(), &trusted);
         assert_eq!(seen.to_string(), "203.0.113.7");

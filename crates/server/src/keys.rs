@@ -85,7 +85,8 @@ fn make(path: &Path) -> Result<Key, KeyError> {
     getrandom::fill(&mut *key).map_err(KeyError::Entropy)?;
     let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
     let draft = path.with_extension(format!("key.{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft).map_err(io)?;

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::SessionId;
-use ligand_protocol::limits::{AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit};
+use ligand_protocol::limits::{
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
+};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 

@@ -13,8 +13,11 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// When `level` is not one; the text names the mend.
 pub fn init(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.level)
-        .map_err(|error| format!("log.level: {error}; write a level such as info, or targets such as info,ligand_storage=debug"))?;
+    let filter = EnvFilter::try_new(&log.level).map_err(|error| {
+        format!(
+            "log.level: {error}; write a level such as info, or targets such as info,ligand_storage=debug"
+        )
+    })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)

@@ -88,7 +88,8 @@ pub struct Metrics {
 }
 
 /// From 50 µs to 10 s.
-const SECONDS: [f64; 12] = [0.000_05, 0.000_2, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0, 10.0];
+const SECONDS: [f64; 12] =
+    [0.000_05, 0.000_2, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0, 10.0];
 const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 impl Metrics {
@@ -121,9 +122,23 @@ impl Metrics {
             metrics.lost_commits.clone(),
         );
         registry.register("responses", "Responses by path and status", metrics.responses.clone());
-        registry.register_with_unit("request", "Time to answer by path", Unit::Seconds, metrics.latency.clone());
-        registry.register("commit_batches", "Requests that shared one commit", metrics.commit_batches.clone());
-        registry.register_with_unit("commit", "Time of one commit", Unit::Seconds, metrics.commit_seconds.clone());
+        registry.register_with_unit(
+            "request",
+            "Time to answer by path",
+            Unit::Seconds,
+            metrics.latency.clone(),
+        );
+        registry.register(
+            "commit_batches",
+            "Requests that shared one commit",
+            metrics.commit_batches.clone(),
+        );
+        registry.register_with_unit(
+            "commit",
+            "Time of one commit",
+            Unit::Seconds,
+            metrics.commit_seconds.clone(),
+        );
         registry.register("storage_queue", "Writes waiting for a commit", metrics.storage_queue.clone());
         registry.register("password_queue", "Passwords waiting to be hashed", metrics.password_queue.clone());
         registry.register("live_sessions", "Sessions held in memory", metrics.live_sessions.clone());

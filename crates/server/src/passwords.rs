@@ -36,14 +36,25 @@ pub struct Busy;
 pub enum Verdict {
     Wrong,
     /// Right; with a new hash, if the stored one has other parameters than today's.
-    Right { rehashed: Option<PasswordHash> },
+    Right {
+        rehashed: Option<PasswordHash>,
+    },
 }
 
 enum Work {
     /// No hash where there is no such account or it has no password: then the same work is done
     /// on a hash that nothing matches.
-    Verify { password: NormalisedPassword, hash: Option<PasswordHash>, salt: [u8; 16], answer: oneshot::Sender<Verdict> },
-    Hash { password: NormalisedPassword, salt: [u8; 16], answer: oneshot::Sender<PasswordHash> },
+    Verify {
+        password: NormalisedPassword,
+        hash: Option<PasswordHash>,
+        salt: [u8; 16],
+        answer: oneshot::Sender<Verdict>,
+    },
+    Hash {
+        password: NormalisedPassword,
+        salt: [u8; 16],
+        answer: oneshot::Sender<PasswordHash>,
+    },
 }
 
 impl Work {
@@ -207,7 +218,12 @@ impl Hasher {
         })
     }
 
-    fn verify(&mut self, password: &NormalisedPassword, stored: Option<&PasswordHash>, salt: &[u8; 16]) -> Verdict {
+    fn verify(
+        &mut self,
+        password: &NormalisedPassword,
+        stored: Option<&PasswordHash>,
+        salt: &[u8; 16],
+    ) -> Verdict {
         let Some(stored) = stored.and_then(|stored| Stored::read(&stored.0)) else {
             // The same work, so that time does not tell which accounts exist.
             let _ = self.hash(password, salt);
@@ -235,12 +251,14 @@ impl Stored {
     fn read(text: &str) -> Option<Self> {
         let phc = phc::PasswordHash::new(text).ok()?;
         let algorithm = Algorithm::try_from(phc.algorithm.as_str()).ok()?;
-        let version = phc.version.map_or(Some(Version::default()), |version| Version::try_from(version).ok())?;
+        let version =
+            phc.version.map_or(Some(Version::default()), |version| Version::try_from(version).ok())?;
         let params = Params::try_from(&phc).ok()?;
         let today = todays_params()?;
         let current = algorithm == Algorithm::Argon2id
             && version == Version::V0x13
-            && (params.m_cost(), params.t_cost(), params.p_cost()) == (today.m_cost(), today.t_cost(), today.p_cost());
+            && (params.m_cost(), params.t_cost(), params.p_cost())
+                == (today.m_cost(), today.t_cost(), today.p_cost());
         Some(Self {
             argon2: Argon2::new(algorithm, version, params),
             salt: phc.salt?.as_ref().to_vec(),
@@ -283,12 +301,16 @@ mod tests {
         old.hash_password_into(b"ilovebananas", b"somesaltsomesalt", &mut out).unwrap();
         let (salt, hash) = (BASE64_NOPAD.encode(b"somesaltsomesalt"), BASE64_NOPAD.encode(&out));
         let stored = PasswordHash(format!("$argon2id$v=19$m=4096,t=3,p=1${salt}${hash}"));
-        let Verdict::Right { rehashed: Some(new) } = hasher.verify(&password("ilovebananas"), Some(&stored), &[9; 16])
+        let Verdict::Right { rehashed: Some(new) } =
+            hasher.verify(&password("ilovebananas"), Some(&stored), &[9; 16])
         else {
             panic!("not rehashed")
         };
         assert!(new.0.contains("m=19456,t=2,p=1"));
-        assert!(matches!(hasher.verify(&password("ilovebananas"), Some(&new), &[9; 16]), Verdict::Right { rehashed: None }));
+        assert!(matches!(
+            hasher.verify(&password("ilovebananas"), Some(&new), &[9; 16]),
+            Verdict::Right { rehashed: None }
+        ));
     }
 
     #[tokio::test]

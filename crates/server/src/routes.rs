@@ -7,7 +7,9 @@ use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
-use crate::client_server::{account, deactivate, devices, discovery, login, logout, password, refresh, register};
+use crate::client_server::{
+    account, deactivate, devices, discovery, login, logout, password, refresh, register,
+};
 use crate::middleware;
 
 /// The first API of 2014 and 2015, and all later names of what it had.

@@ -24,7 +24,9 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Database(#[from] OpenError),
-    #[error("cannot listen on {address}: {cause}; choose another address in {key}, or stop what listens there")]
+    #[error(
+        "cannot listen on {address}: {cause}; choose another address in {key}, or stop what listens there"
+    )]
     Listen { address: SocketAddr, key: &'static str, cause: std::io::Error },
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
@@ -59,10 +61,16 @@ impl Server {
         let connections = connections_max();
         let listener = listen(app.config.http.listen, "http.listen").await?;
         let address = listener.local_addr()?;
-        let mut listeners = vec![tokio::spawn(serve(listener, router(app.clone()), connections, stopping.clone()))];
+        let mut listeners =
+            vec![tokio::spawn(serve(listener, router(app.clone()), connections, stopping.clone()))];
         if let Some(address) = app.config.http.metrics_listen {
             let listener = listen(address, "http.metrics_listen").await?;
-            listeners.push(tokio::spawn(serve(listener, metrics_router(app.clone()), METRICS_CONNECTIONS_MAX, stopping.clone())));
+            listeners.push(tokio::spawn(serve(
+                listener,
+                metrics_router(app.clone()),
+                METRICS_CONNECTIONS_MAX,
+                stopping.clone(),
+            )));
         }
         let jobs = upkeep::start(&app, &stopping);
         Ok(Self { app, address, stop, listeners, jobs })
@@ -124,7 +132,10 @@ fn connections_max() -> usize {
         usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX)
     });
     if room < CONNECTIONS_MAX {
-        tracing::warn!(connections = room, "few files may be open at once; raise the limit (LimitNOFILE in systemd)");
+        tracing::warn!(
+            connections = room,
+            "few files may be open at once; raise the limit (LimitNOFILE in systemd)"
+        );
     }
     room.clamp(1, CONNECTIONS_MAX)
 }

@@ -72,7 +72,12 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut shutdown: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
     // Answers are small: waiting to fill a packet only delays them.
     drop(stream.set_nodelay(true));
     let waiting = Waiting::new();

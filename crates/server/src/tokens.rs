@@ -15,10 +15,10 @@ use ligand_protocol::session::{
 };
 use ligand_protocol::token::{Minted, Presented, TokenKind, TokenText};
 use ligand_protocol::{UnixMs, expiry};
+use ligand_storage::StoreError;
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::live::LiveSession;
 use ligand_storage::sessions::{Loaded, Opened, Rotated};
-use ligand_storage::StoreError;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -223,7 +223,16 @@ impl Refresh<'_> {
         };
         let rotated = app
             .store
-            .rotate(presented.session_id, presented.hash, spending, *door, self.client_id, &head, self.caller.seen(), *now)
+            .rotate(
+                presented.session_id,
+                presented.hash,
+                spending,
+                *door,
+                self.client_id,
+                &head,
+                self.caller.seen(),
+                *now,
+            )
             .await;
         let rotated = match rotated {
             Err(error) if error.is_unknown() && *door == Door::TokenRefresh => self.read_back(&pair).await?,
@@ -254,7 +263,10 @@ impl Refresh<'_> {
 
     fn unsealed(&self, loaded: &Loaded) -> Result<Pair, RefreshError> {
         let session = &loaded.session;
-        let opened = session.sealed.as_deref().and_then(|sealed| Pair::open(sealed, &self.presented, session.generation));
+        let opened = session
+            .sealed
+            .as_deref()
+            .and_then(|sealed| Pair::open(sealed, &self.presented, session.generation));
         opened.ok_or_else(|| {
             lost_commit(self.app, &self.presented, session.generation);
             RefreshError::Refused(Refusal::LostCommit)
@@ -265,7 +277,8 @@ impl Refresh<'_> {
     async fn reseal(&self, loaded: &Loaded, fresh: &Fresh) -> Result<Option<Issued>, RefreshError> {
         let session = &loaded.session;
         let old = self.unsealed(loaded)?;
-        let access = Minted::new(TokenKind::Access, session.id, session.generation, &fresh.access, &self.app.keys);
+        let access =
+            Minted::new(TokenKind::Access, session.id, session.generation, &fresh.access, &self.app.keys);
         let pair = Pair { access, ..old };
         let sealed = pair
             .seal(&self.presented, session.generation, &fresh.nonce)

@@ -30,9 +30,7 @@ const FIND: &str = select!("AND d.device_id = $2");
 const RENAME: &str = "UPDATE devices SET display_name = $3 WHERE user_id = $1 AND device_id = $2";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
-pub(crate) const GUARDED: &[(&str, &str)] = &[
-    ("RENAME", RENAME),
-];
+pub(crate) const GUARDED: &[(&str, &str)] = &[("RENAME", RENAME)];
 
 impl Store {
     /// # Errors

@@ -76,7 +76,10 @@ impl Store {
         oauth_acked_before: UnixMs,
         legacy_acked_before: UnixMs,
     ) -> Result<u64, StoreError> {
-        let write = Write::any(ERASE_SEALS, params![stretch.after, stretch.to, oauth_acked_before, legacy_acked_before]);
+        let write = Write::any(
+            ERASE_SEALS,
+            params![stretch.after, stretch.to, oauth_acked_before, legacy_acked_before],
+        );
         self.count_changed(write).await
     }
 

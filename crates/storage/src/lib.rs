@@ -32,9 +32,7 @@ use std::{
 
 pub use error::{BackupError, Cause, OpenError, StoreError};
 pub use migrate::MigrationStatus;
-pub use options::{
-    CommitObservation, Engine, OnCommit, OnCommitted, OnSyncFailure, OpenMode, StoreOptions,
-};
+pub use options::{CommitObservation, Engine, OnCommit, OnCommitted, OnSyncFailure, OpenMode, StoreOptions};
 pub use value::{Committed, Expect, Row, Statement, Touched, Value, Write};
 
 use live::Live;
@@ -72,12 +70,8 @@ impl Store {
     pub async fn open(options: &StoreOptions) -> Result<Store, OpenError> {
         let hooks = Arc::new(Hooks::new(options));
         let backend = match Address::parse(&options.url)? {
-            Address::Sqlite(address) => {
-                Backend::Sqlite(Sqlite::open(address, options, hooks.clone()).await?)
-            }
-            Address::Postgres(url) => {
-                Backend::Postgres(Postgres::open(&url, options, hooks.clone()).await?)
-            }
+            Address::Sqlite(address) => Backend::Sqlite(Sqlite::open(address, options, hooks.clone()).await?),
+            Address::Postgres(url) => Backend::Postgres(Postgres::open(&url, options, hooks.clone()).await?),
         };
         let live = Arc::new(Live::default());
         let memory = Arc::clone(&live);
@@ -97,11 +91,7 @@ impl Store {
     }
 
     /// Runs one statement that changes nothing, on a snapshot of its own.
-    pub async fn read(
-        &self,
-        sql: &'static str,
-        params: Vec<Value>,
-    ) -> Result<Vec<Row>, StoreError> {
+    pub async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.read(sql, params).await,
             Backend::Postgres(postgres) => postgres.read(sql, params).await,
@@ -114,11 +104,7 @@ impl Store {
     /// a conflict. Once this future has been polled the batch runs to its end, dropped or not. The
     /// hook of [`Store::on_committed`] has seen `touched` before this answers `Done` or
     /// [`StoreError::Unknown`].
-    pub async fn commit(
-        &self,
-        batch: Vec<Write>,
-        touched: Vec<Touched>,
-    ) -> Result<Committed, StoreError> {
+    pub async fn commit(&self, batch: Vec<Write>, touched: Vec<Touched>) -> Result<Committed, StoreError> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.commit(batch, touched).await,
             Backend::Postgres(postgres) => postgres.commit(batch, touched, false).await,
@@ -210,8 +196,7 @@ impl Store {
             Err(StoreError::Rejected(_)) => Vec::new(),
             Err(error) => return Err(error),
         };
-        let applied: Vec<_> =
-            rows.iter().map(migrate::Applied::from_row).collect::<Result<_, _>>()?;
+        let applied: Vec<_> = rows.iter().map(migrate::Applied::from_row).collect::<Result<_, _>>()?;
         Ok(migrate::status(&applied))
     }
 
@@ -231,9 +216,7 @@ impl Store {
         progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<(), BackupError> {
         match &*self.backend {
-            Backend::Sqlite(sqlite) => {
-                sqlite.backup(PathBuf::from(target), Box::new(progress)).await
-            }
+            Backend::Sqlite(sqlite) => sqlite.backup(PathBuf::from(target), Box::new(progress)).await,
             Backend::Postgres(_) => Err(BackupError::UsePgDump),
         }
     }

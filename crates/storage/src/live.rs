@@ -83,7 +83,11 @@ impl LiveSession {
             api: self.api,
             status: self.status,
             generation: self.generation,
-            acked_generation: if self.acknowledged { self.generation } else { self.generation.saturating_sub(1) },
+            acked_generation: if self.acknowledged {
+                self.generation
+            } else {
+                self.generation.saturating_sub(1)
+            },
             acked_at: None,
             head_at: 0,
             rt_hash: None,
@@ -207,7 +211,8 @@ impl Live {
         let now = self.elapsed_ms();
         for shard in &self.sessions {
             shard.kept.write().retain(|entry| {
-                now.saturating_sub(entry.read_at) < millis(ENTRY_AGE_MAX) && !entry.user.stale.load(Ordering::Acquire)
+                now.saturating_sub(entry.read_at) < millis(ENTRY_AGE_MAX)
+                    && !entry.user.stale.load(Ordering::Acquire)
             });
         }
         for shard in &self.users {

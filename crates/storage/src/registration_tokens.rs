@@ -26,13 +26,11 @@ const INSERT: &str = "INSERT INTO registration_tokens (token_hash, name, uses_al
     VALUES ($1, $2, $3, 0, $4, $5) ON CONFLICT (token_hash) DO NOTHING";
 const USE_UP: &str = "UPDATE registration_tokens SET used = used + 1 WHERE token_hash = $1 AND revoked_at IS NULL \
     AND (expires_at IS NULL OR expires_at > $2) AND (uses_allowed IS NULL OR used < uses_allowed)";
-const REVOKE: &str = "UPDATE registration_tokens SET revoked_at = $2 WHERE token_hash = $1 AND revoked_at IS NULL";
+const REVOKE: &str =
+    "UPDATE registration_tokens SET revoked_at = $2 WHERE token_hash = $1 AND revoked_at IS NULL";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
-pub(crate) const GUARDED: &[(&str, &str)] = &[
-    ("USE_UP", USE_UP),
-    ("REVOKE", REVOKE),
-];
+pub(crate) const GUARDED: &[(&str, &str)] = &[("USE_UP", USE_UP), ("REVOKE", REVOKE)];
 
 /// The write that takes one use; a conflict means that none is left.
 pub(crate) fn use_up(token_hash: [u8; 32], now: UnixMs) -> Write {
@@ -48,7 +46,10 @@ impl Store {
 
     /// # Errors
     /// Storage trouble.
-    pub async fn find_registration_token(&self, hash: [u8; 32]) -> Result<Option<RegistrationToken>, StoreError> {
+    pub async fn find_registration_token(
+        &self,
+        hash: [u8; 32],
+    ) -> Result<Option<RegistrationToken>, StoreError> {
         self.read(FIND, params![hash]).await?.first().map(token).transpose()
     }
 

@@ -7,7 +7,8 @@
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{DeviceId, SessionId, UserKey};
 use ligand_protocol::session::{
-    AccountState, Api, Door, EndReason, Head, Owner, PREVIOUS_ACCESS_TOKEN_GRACE_MS, Session, Spending, Status, Windows,
+    AccountState, Api, Door, EndReason, Head, Owner, PREVIOUS_ACCESS_TOKEN_GRACE_MS, Session, Spending,
+    Status, Windows,
 };
 use ligand_protocol::token::TokenHash;
 
@@ -134,7 +135,9 @@ macro_rules! session_columns {
 }
 
 const LOAD: &str = concat!(
-    "SELECT ", session_columns!(), ", u.epoch, u.state, u.admin, u.guest, u.suspended, s.ip, s.user_agent \
+    "SELECT ",
+    session_columns!(),
+    ", u.epoch, u.state, u.admin, u.guest, u.suspended, s.ip, s.user_agent \
      FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.session_id = $1"
 );
 
@@ -150,12 +153,14 @@ macro_rules! list_columns {
 }
 
 const LIST: &str = concat!(
-    "SELECT ", list_columns!(),
+    "SELECT ",
+    list_columns!(),
     "WHERE s.session_id > $1 AND (s.status = 0 OR CAST($2 AS bigint) = 1) \
      ORDER BY s.session_id LIMIT $3"
 );
 const LIST_OF_USER: &str = concat!(
-    "SELECT ", list_columns!(),
+    "SELECT ",
+    list_columns!(),
     "WHERE s.user_id = $1 AND (s.status = 0 OR CAST($2 AS bigint) = 1) ORDER BY s.created_at, s.session_id"
 );
 const SHOW: &str = concat!("SELECT ", list_columns!(), "WHERE s.session_id = $1");
@@ -197,8 +202,7 @@ const RESEAL: &str = "UPDATE sessions SET at_hash = $3, sealed = $4, \
     WHERE session_id = $1 AND status = 0 AND at_hash = $2 AND sealed IS NOT NULL \
     RETURNING gen, at_exp, session_exp";
 
-const END: &str =
-    "UPDATE sessions SET status = 1, end_reason = $2, ended_at = $3, sealed = NULL WHERE session_id = $1 AND status = 0";
+const END: &str = "UPDATE sessions SET status = 1, end_reason = $2, ended_at = $3, sealed = NULL WHERE session_id = $1 AND status = 0";
 
 const END_DEVICE: &str = "UPDATE sessions SET status = 1, end_reason = $3, ended_at = $4, sealed = NULL \
     WHERE user_id = $1 AND device_id = $2 AND status = 0";
@@ -262,13 +266,23 @@ impl Store {
     /// Storage trouble.
     pub async fn sign_in(&self, sign_in: &SignIn) -> Result<bool, StoreError> {
         let SignIn { user, verified, device_id, opened, .. } = sign_in;
-        let mut batch = vec![
-            Write::one(
-                VERIFIED,
-                params![*user, verified.epoch, verified.password_changed_at, opened.now, sign_in.rehashed.clone()],
-            ),
-        ];
-        batch.extend(self.opening(*user, verified.epoch, device_id, sign_in.initial_device_display_name.clone(), opened));
+        let mut batch = vec![Write::one(
+            VERIFIED,
+            params![
+                *user,
+                verified.epoch,
+                verified.password_changed_at,
+                opened.now,
+                sign_in.rehashed.clone()
+            ],
+        )];
+        batch.extend(self.opening(
+            *user,
+            verified.epoch,
+            device_id,
+            sign_in.initial_device_display_name.clone(),
+            opened,
+        ));
         batch.push(audit::write(&sign_in.audit));
         let mut touched = Vec::new();
         if sign_in.device_named {
@@ -355,7 +369,17 @@ impl Store {
             ),
             Spending::Predecessor => Write::one(
                 BURN,
-                params![id, presented, now, head.rt_hash, head.at_hash, head.rt_exp, head.at_exp, seen.ip, seen.user_agent],
+                params![
+                    id,
+                    presented,
+                    now,
+                    head.rt_hash,
+                    head.at_hash,
+                    head.rt_exp,
+                    head.at_exp,
+                    seen.ip,
+                    seen.user_agent
+                ],
             ),
         };
         let mut batch = vec![write];
@@ -385,10 +409,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let keep_seal = windows.retry_ms(api) > 0;
         let grace = now.saturating_add(PREVIOUS_ACCESS_TOKEN_GRACE_MS);
-        let write = Write::one(
-            ACKNOWLEDGE,
-            params![id, at_hash, now, keep_seal, grace],
-        );
+        let write = Write::one(ACKNOWLEDGE, params![id, at_hash, now, keep_seal, grace]);
         self.commit_announced(vec![write], vec![Touched::Session(id)], false).await
     }
 
@@ -403,10 +424,7 @@ impl Store {
         at_exp: UnixMs,
         sealed: Vec<u8>,
     ) -> Result<Option<Rotated>, StoreError> {
-        let write = Write::one(
-            RESEAL,
-            params![session.id, session.at_hash, at_hash, sealed, at_exp],
-        );
+        let write = Write::one(RESEAL, params![session.id, session.at_hash, at_hash, sealed, at_exp]);
         rotated(self.commit(vec![write], vec![Touched::Session(session.id)]).await?)
     }
 
@@ -415,10 +433,7 @@ impl Store {
     /// # Errors
     /// Storage trouble.
     pub async fn end_family(&self, id: SessionId, event: &AuditEvent) -> Result<bool, StoreError> {
-        let mut batch = vec![
-            Write::one(END, params![id, EndReason::Reuse, event.at]),
-            audit::write(event),
-        ];
+        let mut batch = vec![Write::one(END, params![id, EndReason::Reuse, event.at]), audit::write(event)];
         batch.extend(self.feed(Change::Session(id), event.at));
         self.commit_announced(batch, vec![Touched::Session(id)], true).await
     }
@@ -482,7 +497,11 @@ impl Store {
     /// # Errors
     /// Storage trouble.
     pub async fn addresses_of(&self, user: UserKey) -> Result<Vec<String>, StoreError> {
-        self.read(ADDRESSES, params![user]).await?.iter().map(|row| row.text(0).map(ToOwned::to_owned)).collect()
+        self.read(ADDRESSES, params![user])
+            .await?
+            .iter()
+            .map(|row| row.text(0).map(ToOwned::to_owned))
+            .collect()
     }
 
     /// Ends every session of a user and forgets the devices. `false` if the account's epoch is no
@@ -564,7 +583,10 @@ pub(crate) fn ending_all(
 
 fn rotated(answer: Committed) -> Result<Option<Rotated>, StoreError> {
     let Committed::Done(results) = answer else { return Ok(None) };
-    let row = results.first().and_then(|rows| rows.first()).ok_or_else(|| StoreError::corrupt("rotate returned no row"))?;
+    let row = results
+        .first()
+        .and_then(|rows| rows.first())
+        .ok_or_else(|| StoreError::corrupt("rotate returned no row"))?;
     Ok(Some(Rotated { generation: generation(row, 0)?, at_exp: row.int(1)?, session_exp: row.int(2)? }))
 }
 
@@ -573,12 +595,17 @@ fn generation(row: &Row, column: usize) -> Result<u32, StoreError> {
 }
 
 pub(crate) fn session_id(row: &Row, column: usize) -> Result<SessionId, StoreError> {
-    row.blob(column)?.try_into().map(SessionId).map_err(|_| StoreError::corrupt("session id of another length"))
+    row.blob(column)?
+        .try_into()
+        .map(SessionId)
+        .map_err(|_| StoreError::corrupt("session id of another length"))
 }
 
 fn opt_hash(row: &Row, column: usize) -> Result<Option<TokenHash>, StoreError> {
     row.opt_blob(column)?
-        .map(|bytes| bytes.try_into().map(TokenHash).map_err(|_| StoreError::corrupt("hash of another length")))
+        .map(|bytes| {
+            bytes.try_into().map(TokenHash).map_err(|_| StoreError::corrupt("hash of another length"))
+        })
         .transpose()
 }
 
@@ -588,9 +615,9 @@ const SESSION_COLUMNS: usize = 22;
 fn session(row: &Row) -> Result<Session, StoreError> {
     let status = match (row.int(5)?, row.opt_int(6)?) {
         (0, _) => Status::Live,
-        (_, Some(code)) => {
-            Status::Ended(EndReason::from_code(code).ok_or_else(|| StoreError::corrupt("unknown end reason"))?)
-        }
+        (_, Some(code)) => Status::Ended(
+            EndReason::from_code(code).ok_or_else(|| StoreError::corrupt("unknown end reason"))?,
+        ),
         (_, None) => return Err(StoreError::corrupt("ended without a reason")),
     };
     Ok(Session {

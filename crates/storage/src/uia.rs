@@ -32,10 +32,7 @@ const ADVANCE: &str = "UPDATE uia_sessions SET completed = $3, request_hash = $4
 const CLOSE: &str = "DELETE FROM uia_sessions WHERE id_hash = $1 AND revision = $2";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
-pub(crate) const GUARDED: &[(&str, &str)] = &[
-    ("ADVANCE", ADVANCE),
-    ("CLOSE", CLOSE),
-];
+pub(crate) const GUARDED: &[(&str, &str)] = &[("ADVANCE", ADVANCE), ("CLOSE", CLOSE)];
 
 /// The write that ends an authentication, in the batch of the request it allowed.
 pub(crate) fn close(id_hash: [u8; 32], revision: i64) -> Write {

@@ -100,7 +100,8 @@ macro_rules! user_columns {
 
 const FIND: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE localpart = $1");
 const LOAD: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
-const LIST: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE localpart > $1 ORDER BY localpart LIMIT $2");
+const LIST: &str =
+    concat!("SELECT ", user_columns!(), " FROM users WHERE localpart > $1 ORDER BY localpart LIMIT $2");
 const COUNT: &str = "SELECT COUNT(*) FROM users";
 const INSERT: &str = "INSERT INTO users (id, localpart, password_hash, admin, guest, created_at, password_changed_at) \
     VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN CAST($3 AS text) IS NOT NULL THEN CAST($6 AS bigint) END) \
@@ -285,7 +286,8 @@ impl Store {
 }
 
 fn user(row: &Row) -> Result<User, StoreError> {
-    let state = AccountState::from_code(row.int(4)?).ok_or_else(|| StoreError::corrupt("unknown account state"))?;
+    let state =
+        AccountState::from_code(row.int(4)?).ok_or_else(|| StoreError::corrupt("unknown account state"))?;
     Ok(User {
         key: UserKey(row.int(0)?),
         localpart: row.text(1)?.to_owned(),

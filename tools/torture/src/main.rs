@@ -27,6 +27,7 @@ mod crew;
 mod database;
 mod descriptors;
 mod journal;
+mod linear;
 mod mount;
 mod needle;
 mod powercut;

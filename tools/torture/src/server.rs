@@ -180,6 +180,12 @@ impl Ligand {
         std::fs::read(&self.log).unwrap_or_default()
     }
 
+    /// The lines of its log that contain this.
+    pub fn log_lines(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8_lossy(&self.log_bytes()).into_owned();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
     /// Its data folder, with the key files.
     pub fn data_folder(&self) -> PathBuf {
         self.data.path().join("data")

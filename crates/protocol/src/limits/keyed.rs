@@ -47,10 +47,7 @@ impl<K: Ord, S: Fading> Keyed<K, S> {
     /// An empty table for at most `keys_max` keys (at least 1).
     #[must_use]
     pub fn new(keys_max: usize) -> Self {
-        Self {
-            states: BTreeMap::new(),
-            keys_max: keys_max.max(1),
-        }
+        Self { states: BTreeMap::new(), keys_max: keys_max.max(1) }
     }
 
     /// The state of a key, made if it is not there. Room is made when the table is full: one pass
@@ -190,10 +187,7 @@ mod tests {
     fn addresses_fold() {
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
-        assert_eq!(
-            key("2001:db8:1:2::1"),
-            key("2001:db8:1:2:ffff:ffff:ffff:ffff")
-        );
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_ne!(key("::"), key("0.0.0.0"));
     }

@@ -30,10 +30,7 @@ impl RateLimit {
             1..=YEAR_MS => interval_ms,
             _ => YEAR_MS,
         };
-        Self {
-            interval_us: interval_ms * 1_000,
-            burst: if burst == 0 { 1 } else { burst },
-        }
+        Self { interval_us: interval_ms * 1_000, burst: if burst == 0 { 1 } else { burst } }
     }
 
     /// From the configuration's `per_second` and `burst`. The interval is rounded to whole
@@ -45,10 +42,7 @@ impl RateLimit {
         let year_us = YEAR_MS as f64 * 1e3;
         // Not a number lies in no range.
         let sane = (1.0..=year_us).contains(&interval_us) && per_second <= 1e6 && burst > 0;
-        sane.then_some(Self {
-            interval_us: interval_us as i64,
-            burst,
-        })
+        sane.then_some(Self { interval_us: interval_us as i64, burst })
     }
 
     /// The rate as the configuration writes it.
@@ -102,10 +96,7 @@ impl LeakyBucket {
     fn after_one_more(self, limit: RateLimit, now: UnixMs) -> Result<i64, RetryAfterMs> {
         let now_us = now.saturating_mul(1_000);
         let full_us = now_us.saturating_add(limit.capacity_us());
-        let empty_at_us = self
-            .empty_at_us
-            .clamp(now_us, full_us)
-            .saturating_add(limit.interval_us);
+        let empty_at_us = self.empty_at_us.clamp(now_us, full_us).saturating_add(limit.interval_us);
         match empty_at_us - full_us {
             over_us if over_us > 0 => Err((over_us + 999) / 1_000),
             _ => Ok(empty_at_us),
@@ -140,10 +131,7 @@ mod tests {
 
     #[test]
     fn microseconds_count() {
-        let limit = RateLimit {
-            interval_us: 1_001,
-            burst: 1,
-        };
+        let limit = RateLimit { interval_us: 1_001, burst: 1 };
         let mut bucket = LeakyBucket::default();
         assert_eq!(bucket.take(limit, 0), Ok(()));
         assert_eq!(bucket.take(limit, 1), Err(1));
@@ -156,29 +144,16 @@ mod tests {
         let mut bucket = LeakyBucket::default();
         assert_eq!(bucket.take(limit, 3_600_000), Ok(()));
         assert_eq!(bucket.take(limit, 0), Err(6_000));
-        assert_eq!(
-            bucket.take(limit, 6_000),
-            Err(6_000),
-            "a refusal stores nothing"
-        );
+        assert_eq!(bucket.take(limit, 6_000), Err(6_000), "a refusal stores nothing");
         assert_eq!(bucket.take(limit, 3_600_000), Ok(()));
     }
 
     #[test]
     fn configured_rates_are_checked() {
-        assert_eq!(
-            RateLimit::per_second(2.0, 120),
-            Some(RateLimit::one_in_ms(500, 120))
-        );
-        assert_eq!(
-            RateLimit::per_second(1.0 / 1200.0, 3),
-            Some(RateLimit::one_in_ms(1_200_000, 3))
-        );
+        assert_eq!(RateLimit::per_second(2.0, 120), Some(RateLimit::one_in_ms(500, 120)));
+        assert_eq!(RateLimit::per_second(1.0 / 1200.0, 3), Some(RateLimit::one_in_ms(1_200_000, 3)));
         let read_back = |rate: RateLimit| RateLimit::per_second(rate.as_per_second(), rate.burst());
-        assert_eq!(
-            read_back(RateLimit::one_in_ms(1_200_000, 3)),
-            Some(RateLimit::one_in_ms(1_200_000, 3))
-        );
+        assert_eq!(read_back(RateLimit::one_in_ms(1_200_000, 3)), Some(RateLimit::one_in_ms(1_200_000, 3)));
         for wrong in [0.0, -1.0, 1e-9, 1e7, f64::NAN, f64::INFINITY] {
             assert_eq!(RateLimit::per_second(wrong, 1), None);
         }

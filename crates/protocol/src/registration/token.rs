@@ -65,12 +65,7 @@ pub enum TokenUnusable {
 
 impl RegistrationTokenState {
     /// A token without any limit, not used yet.
-    pub const UNLIMITED: Self = Self {
-        uses_max: i64::MAX,
-        uses: 0,
-        expires_at: NEVER,
-        revoked: false,
-    };
+    pub const UNLIMITED: Self = Self { uses_max: i64::MAX, uses: 0, expires_at: NEVER, revoked: false };
 
     /// Whether it lets one more registration in. A use is counted when a registration completes,
     /// by an update guarded with this same rule, not when the stage is passed: a person who gives
@@ -108,42 +103,14 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_it_is_not() {
-        let token = RegistrationTokenState {
-            uses_max: 2,
-            uses: 1,
-            expires_at: 1_000,
-            revoked: false,
-        };
+        let token = RegistrationTokenState { uses_max: 2, uses: 1, expires_at: 1_000, revoked: false };
         for (state, now, expected) in [
             (token, 999, Ok(())),
             (token, 1_000, Err(TokenUnusable::Expired)),
-            (
-                RegistrationTokenState { uses: 2, ..token },
-                0,
-                Err(TokenUnusable::UsedUp),
-            ),
-            (
-                RegistrationTokenState { uses: 3, ..token },
-                0,
-                Err(TokenUnusable::UsedUp),
-            ),
-            (
-                RegistrationTokenState {
-                    uses_max: 0,
-                    uses: 0,
-                    ..token
-                },
-                0,
-                Err(TokenUnusable::UsedUp),
-            ),
-            (
-                RegistrationTokenState {
-                    revoked: true,
-                    ..token
-                },
-                0,
-                Err(TokenUnusable::Revoked),
-            ),
+            (RegistrationTokenState { uses: 2, ..token }, 0, Err(TokenUnusable::UsedUp)),
+            (RegistrationTokenState { uses: 3, ..token }, 0, Err(TokenUnusable::UsedUp)),
+            (RegistrationTokenState { uses_max: 0, uses: 0, ..token }, 0, Err(TokenUnusable::UsedUp)),
+            (RegistrationTokenState { revoked: true, ..token }, 0, Err(TokenUnusable::Revoked)),
             (RegistrationTokenState::UNLIMITED, i64::MAX, Ok(())),
         ] {
             assert_eq!(state.usable(now), expected, "{state:?} at {now}");

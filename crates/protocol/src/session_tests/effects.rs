@@ -29,10 +29,7 @@ fn refresh_and_the_grant_mint_an_unused_sealed_head() {
 
 #[test]
 fn tokenrefresh_mints_a_used_head_with_nothing_before_it() {
-    for row in [
-        unused(Door::TokenRefresh, YEAR),
-        used(Door::TokenRefresh, YEAR),
-    ] {
+    for row in [unused(Door::TokenRefresh, YEAR), used(Door::TokenRefresh, YEAR)] {
         let expected = Session {
             generation: G + 1,
             acked_generation: G + 1,
@@ -48,10 +45,7 @@ fn tokenrefresh_mints_a_used_head_with_nothing_before_it() {
             at_prev_exp: None,
             ..row.clone()
         };
-        let strict = Head {
-            sealed: None,
-            ..head(G + 1)
-        };
+        let strict = Head { sealed: None, ..head(G + 1) };
         assert_eq!(row.rotated(strict, Door::TokenRefresh, NOW), expected);
         // R_g and R_{g−1}, A_g and A_{g−1} are dead at once.
         for age in [0, 1] {
@@ -69,11 +63,7 @@ fn no_expiry_passes_the_sessions_end() {
         let row = with(used(door, 0), |row| row.session_exp = end);
         let rotated = row.rotated(head(G + 1), door, NOW);
         assert_eq!((rotated.rt_exp, rotated.at_exp), (end, end));
-        assert_eq!(
-            row.resealed(hash(TokenKind::Access, 99), NEVER, vec![])
-                .at_exp,
-            end
-        );
+        assert_eq!(row.resealed(hash(TokenKind::Access, 99), NEVER, vec![]).at_exp, end);
     }
 }
 
@@ -115,12 +105,7 @@ fn resealing_changes_the_access_token_and_the_seal_alone() {
     for row in [unused(Door::Refresh, YEAR), used(Door::Refresh, YEAR)] {
         let at_hash = hash(TokenKind::Access, 99);
         let resealed = row.resealed(at_hash, NOW + 9, vec![9]);
-        let expected = Session {
-            at_hash,
-            at_exp: NOW + 9,
-            sealed: Some(vec![9]),
-            ..row
-        };
+        let expected = Session { at_hash, at_exp: NOW + 9, sealed: Some(vec![9]), ..row };
         assert_eq!(resealed, expected);
         checks(&resealed, &at(0), CheckVerdict::Refuse(Expired));
     }
@@ -131,14 +116,7 @@ fn an_end_is_absorbing_and_takes_the_seal_along() {
     for first in EndReason::ALL {
         let row = unused(Door::Refresh, 0);
         let ended = row.ended(first);
-        assert_eq!(
-            ended,
-            Session {
-                status: Status::Ended(first),
-                sealed: None,
-                ..row
-            }
-        );
+        assert_eq!(ended, Session { status: Status::Ended(first), sealed: None, ..row });
         for second in EndReason::ALL {
             assert_eq!(ended.ended(second), ended);
         }
@@ -150,8 +128,5 @@ fn what_remains_is_counted_from_now_and_never_negative() {
     assert_eq!(remaining_ms(NOW + 5, NOW), Some(5));
     assert_eq!(remaining_ms(NOW - 5, NOW), Some(0));
     assert_eq!(remaining_ms(NEVER, NOW), None);
-    assert_eq!(
-        used(Door::Refresh, 0).access_token_remaining_ms(NOW),
-        Some(300 * SECOND)
-    );
+    assert_eq!(used(Door::Refresh, 0).access_token_remaining_ms(NOW), Some(300 * SECOND));
 }

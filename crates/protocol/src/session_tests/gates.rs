@@ -3,33 +3,17 @@
 use super::super::Refusal::{Locked, SessionExpired, Unknown};
 use super::*;
 
-const LOCKED: Owner = Owner {
-    state: AccountState::Locked,
-    ..ACTIVE
-};
+const LOCKED: Owner = Owner { state: AccountState::Locked, ..ACTIVE };
 
 /// A row for every cell at this door.
 fn every_row(door: Door) -> [Session; 4] {
-    [
-        unused(door, 0),
-        unused(door, YEAR),
-        used(door, 0),
-        used(door, YEAR),
-    ]
+    [unused(door, 0), unused(door, YEAR), used(door, 0), used(door, YEAR)]
 }
 
 /// A refresh token for every cell.
 fn every_refresh_token() -> [Presented; 7] {
     let future = from_the_future(rt(0));
-    [
-        rt(0),
-        rt(1),
-        rt(2),
-        rt(3),
-        stranger(rt(0)),
-        stranger(rt(1)),
-        future,
-    ]
+    [rt(0), rt(1), rt(2), rt(3), stranger(rt(0)), stranger(rt(1)), future]
 }
 
 /// Asks every cell at every door: whatever the row says, the gate comes first.
@@ -58,10 +42,7 @@ fn an_ended_session_answers_every_token_with_its_reason() {
 
 #[test]
 fn a_deactivated_owner_ends_every_question() {
-    let owner = Owner {
-        state: AccountState::Deactivated,
-        ..ACTIVE
-    };
+    let owner = Owner { state: AccountState::Deactivated, ..ACTIVE };
     at_every_cell(|_| (), owner, Refusal::Ended(EndReason::Deactivated));
 }
 
@@ -91,8 +72,7 @@ fn another_client_or_api_is_unknown_and_never_reuse() {
     for door in DOORS {
         for row in every_row(door) {
             for token in every_refresh_token() {
-                let ask =
-                    |at: Door, client| row.refresh(LOCKED, &token, at, client, &switched(), NOW);
+                let ask = |at: Door, client| row.refresh(LOCKED, &token, at, client, &switched(), NOW);
                 assert_eq!(ask(door, Some("other")), Refuse(Unknown));
                 for other in DOORS.into_iter().filter(|other| other.api() != door.api()) {
                     assert_eq!(ask(other, client(door)), Refuse(Unknown));
@@ -101,16 +81,13 @@ fn another_client_or_api_is_unknown_and_never_reuse() {
             }
         }
     }
-    let nobody =
-        unused(Door::Grant, 0).refresh(ACTIVE, &rt(0), Door::Grant, None, &switched(), NOW);
+    let nobody = unused(Door::Grant, 0).refresh(ACTIVE, &rt(0), Door::Grant, None, &switched(), NOW);
     assert_eq!(nobody, Refuse(Unknown));
 }
 
 #[test]
 fn a_session_without_refresh_tokens_knows_none() {
-    let row = with(used(Door::Refresh, 0), |row| {
-        (row.rt_hash, row.rt_prev_hash) = (None, None)
-    });
+    let row = with(used(Door::Refresh, 0), |row| (row.rt_hash, row.rt_prev_hash) = (None, None));
     for token in every_refresh_token() {
         judges(&row, &token, Door::Refresh, Refuse(Unknown));
     }
@@ -139,12 +116,7 @@ fn a_lock_refuses_exactly_the_access_tokens_that_were_good() {
             assert_eq!(row.check(LOCKED, &good, NOW), CheckVerdict::Refuse(Locked));
         }
         // A dead token must not pass for a locked one: logout goes on for those.
-        for dead in [
-            at(2),
-            stranger(at(0)),
-            stranger(at(1)),
-            from_the_future(at(0)),
-        ] {
+        for dead in [at(2), stranger(at(0)), stranger(at(1)), from_the_future(at(0))] {
             assert_eq!(row.check(LOCKED, &dead, NOW), row.check(ACTIVE, &dead, NOW));
         }
     }
@@ -153,16 +125,10 @@ fn a_lock_refuses_exactly_the_access_tokens_that_were_good() {
 #[test]
 fn the_end_is_told_before_the_absolute_end_and_both_before_the_lock() {
     let over = with(used(Door::Refresh, 0), |row| row.session_exp = NOW);
-    assert_eq!(
-        over.check(LOCKED, &at(0), NOW),
-        CheckVerdict::Refuse(SessionExpired)
-    );
+    assert_eq!(over.check(LOCKED, &at(0), NOW), CheckVerdict::Refuse(SessionExpired));
     let refusal = Refusal::Ended(EndReason::Logout);
     let ended = over.ended(EndReason::Logout);
-    assert_eq!(
-        ended.check(LOCKED, &at(0), NOW),
-        CheckVerdict::Refuse(refusal)
-    );
+    assert_eq!(ended.check(LOCKED, &at(0), NOW), CheckVerdict::Refuse(refusal));
 }
 
 #[test]
@@ -183,11 +149,7 @@ fn stored_numbers_read_back() {
     for reason in EndReason::ALL {
         assert_eq!(EndReason::from_code(reason as i64), Some(reason));
     }
-    for state in [
-        AccountState::Active,
-        AccountState::Locked,
-        AccountState::Deactivated,
-    ] {
+    for state in [AccountState::Active, AccountState::Locked, AccountState::Deactivated] {
         assert_eq!(AccountState::from_code(state as i64), Some(state));
     }
     for unknown in [-1, 99] {

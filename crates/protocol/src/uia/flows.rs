@@ -60,19 +60,12 @@ impl Flows {
     /// where the dummy stage cannot tell two flows apart.
     #[must_use]
     pub fn new(lists: Vec<Vec<Stage>>) -> Option<Self> {
-        let once = |list: &Vec<Stage>| {
-            list.iter()
-                .enumerate()
-                .all(|(i, stage)| !list[..i].contains(stage))
-        };
+        let once = |list: &Vec<Stage>| list.iter().enumerate().all(|(i, stage)| !list[..i].contains(stage));
         if lists.is_empty() || lists.iter().any(Vec::is_empty) || !lists.iter().all(once) {
             return None;
         }
-        let begins_another = |list: &[Stage]| {
-            lists
-                .iter()
-                .any(|other| other.len() > list.len() && other.starts_with(list))
-        };
+        let begins_another =
+            |list: &[Stage]| lists.iter().any(|other| other.len() > list.len() && other.starts_with(list));
         let mut flows: Vec<Flow> = Vec::new();
         for list in &lists {
             let mut stages = list.clone();
@@ -106,9 +99,7 @@ impl Flows {
 
     /// The stages that may follow these.
     pub(super) fn next<'a>(&'a self, completed: &'a [Stage]) -> impl Iterator<Item = Stage> + 'a {
-        self.0
-            .iter()
-            .filter_map(move |flow| flow.0.strip_prefix(completed)?.first().copied())
+        self.0.iter().filter_map(move |flow| flow.0.strip_prefix(completed)?.first().copied())
     }
 }
 
@@ -132,15 +123,9 @@ mod tests {
     #[test]
     fn a_flow_that_another_begins_with_ends_in_a_dummy() {
         let flows = Flows::new(vec![vec![Password], vec![Password, RegistrationToken]]).unwrap();
-        assert_eq!(
-            lists(&flows),
-            [&[Password, Dummy][..], &[Password, RegistrationToken]]
-        );
+        assert_eq!(lists(&flows), [&[Password, Dummy][..], &[Password, RegistrationToken]]);
         let apart = Flows::new(vec![vec![Password], vec![RegistrationToken, Password]]).unwrap();
-        assert_eq!(
-            lists(&apart),
-            [&[Password][..], &[RegistrationToken, Password]]
-        );
+        assert_eq!(lists(&apart), [&[Password][..], &[RegistrationToken, Password]]);
         let same = Flows::new(vec![vec![Password], vec![Password, Dummy], vec![Password]]).unwrap();
         assert_eq!(lists(&same), [&[Password, Dummy][..]]);
     }

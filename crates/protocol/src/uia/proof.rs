@@ -50,20 +50,16 @@ impl Proof {
     pub fn from_text(text: &str) -> Option<Vec<Self>> {
         text.lines()
             .map(|line| {
-                let (stage, value) = line
-                    .split_once(' ')
-                    .map_or((line, None), |(stage, value)| (stage, Some(value)));
+                let (stage, value) =
+                    line.split_once(' ').map_or((line, None), |(stage, value)| (stage, Some(value)));
                 match (Stage::parse(stage)?, value) {
-                    (Stage::Password, Some(user)) => Some(Self::Password {
-                        user: UserKey(user.parse().ok()?),
-                    }),
+                    (Stage::Password, Some(user)) => {
+                        Some(Self::Password { user: UserKey(user.parse().ok()?) })
+                    }
                     (Stage::Dummy, None) => Some(Self::Dummy),
                     (Stage::RegistrationToken, Some(hash)) => {
-                        let token_hash = data_encoding::HEXLOWER
-                            .decode(hash.as_bytes())
-                            .ok()?
-                            .try_into()
-                            .ok()?;
+                        let token_hash =
+                            data_encoding::HEXLOWER.decode(hash.as_bytes()).ok()?.try_into().ok()?;
                         Some(Self::RegistrationToken { token_hash })
                     }
                     _ => None,

@@ -6,116 +6,67 @@ const NOW: UnixMs = 1_700_000_000_000;
 const ALICE: UserKey = UserKey(1);
 const BOB: UserKey = UserKey(2);
 const PASSWORD: Proof = Proof::Password { user: ALICE };
-const TOKEN: Proof = Proof::RegistrationToken {
-    token_hash: [7; 32],
-};
+const TOKEN: Proof = Proof::RegistrationToken { token_hash: [7; 32] };
 
 fn request() -> Request {
-    Request {
-        user: Some(ALICE),
-        operation: Operation::DeleteDevices,
-        hash: [1; 32],
-    }
+    Request { user: Some(ALICE), operation: Operation::DeleteDevices, hash: [1; 32] }
 }
 
 /// Password, then one of two.
 fn flows() -> Flows {
-    Flows::new(vec![
-        vec![Stage::Password, Stage::Dummy],
-        vec![Stage::Password, Stage::RegistrationToken],
-    ])
-    .unwrap()
+    Flows::new(vec![vec![Stage::Password, Stage::Dummy], vec![Stage::Password, Stage::RegistrationToken]])
+        .unwrap()
 }
 
 fn session(completed: &[Proof]) -> UiaSession {
     let revision = i64::try_from(completed.len()).unwrap();
-    UiaSession {
-        completed: completed.to_vec(),
-        revision,
-        ..UiaSession::open(&request(), NOW)
-    }
+    UiaSession { completed: completed.to_vec(), revision, ..UiaSession::open(&request(), NOW) }
 }
 
 /// A row of the first table: for a poll, `m.login.password`, `.dummy` and an unknown stage.
 fn row(session: &UiaSession, request: &Request, now: UnixMs) -> [&'static str; 4] {
-    [
-        None,
-        Some("m.login.password"),
-        Some("m.login.dummy"),
-        Some("m.login.sso"),
-    ]
-    .map(|kind| match session.attempt(&flows(), request, kind, now) {
-        Attempt::Check(check) => {
-            assert_eq!(Some(check.stage().as_str()), kind);
-            "check"
+    [None, Some("m.login.password"), Some("m.login.dummy"), Some("m.login.sso")].map(|kind| {
+        match session.attempt(&flows(), request, kind, now) {
+            Attempt::Check(check) => {
+                assert_eq!(Some(check.stage().as_str()), kind);
+                "check"
+            }
+            Attempt::Continue => "continue",
+            Attempt::Complete(advance) => {
+                assert_eq!((&advance.session, advance.guard), (session, session.revision));
+                "complete"
+            }
+            Attempt::Refused(Refusal::Gone) => "gone",
+            Attempt::Refused(Refusal::NotYours) => "not yours",
+            Attempt::Refused(Refusal::OutOfOrder) => "out of order",
         }
-        Attempt::Continue => "continue",
-        Attempt::Complete(advance) => {
-            assert_eq!(
-                (&advance.session, advance.guard),
-                (session, session.revision)
-            );
-            "complete"
-        }
-        Attempt::Refused(Refusal::Gone) => "gone",
-        Attempt::Refused(Refusal::NotYours) => "not yours",
-        Attempt::Refused(Refusal::OutOfOrder) => "out of order",
     })
 }
 
 #[test]
 fn the_table_of_attempts() {
-    let (open, half, all) = (
-        session(&[]),
-        session(&[PASSWORD]),
-        session(&[PASSWORD, Proof::Dummy]),
-    );
+    let (open, half, all) = (session(&[]), session(&[PASSWORD]), session(&[PASSWORD, Proof::Dummy]));
     let end = NOW + AUTH_SESSION_LIFETIME_MS;
     for session in [&open, &half, &all] {
         assert_eq!(row(session, &request(), end), ["gone"; 4]);
         for other in [
-            Request {
-                user: Some(BOB),
-                ..request()
-            },
-            Request {
-                user: None,
-                ..request()
-            },
-            Request {
-                operation: Operation::DeleteDevice,
-                ..request()
-            },
+            Request { user: Some(BOB), ..request() },
+            Request { user: None, ..request() },
+            Request { operation: Operation::DeleteDevice, ..request() },
         ] {
             assert_eq!(row(session, &other, NOW), ["not yours"; 4]);
         }
     }
-    assert_eq!(
-        row(&session(&[TOKEN]), &request(), NOW),
-        ["gone"; 4],
-        "stages of no flow"
-    );
+    assert_eq!(row(&session(&[TOKEN]), &request(), NOW), ["gone"; 4], "stages of no flow");
 
-    let other = Request {
-        hash: [2; 32],
-        ..request()
-    };
+    let other = Request { hash: [2; 32], ..request() };
     assert_eq!(row(&half, &other, NOW), ["not yours"; 4]);
     assert_eq!(row(&all, &other, NOW), ["not yours"; 4]);
     for request in [request(), other] {
-        assert_eq!(
-            row(&open, &request, end - 1),
-            ["continue", "check", "out of order", "out of order"]
-        );
+        assert_eq!(row(&open, &request, end - 1), ["continue", "check", "out of order", "out of order"]);
     }
-    assert_eq!(
-        row(&half, &request(), end - 1),
-        ["continue", "continue", "check", "out of order"]
-    );
-    assert_eq!(
-        row(&all, &request(), end - 1),
-        ["complete", "complete", "complete", "out of order"]
-    );
+    assert_eq!(row(&half, &request(), end - 1), ["continue", "continue", "check", "out of order"]);
+    assert_eq!(row(&all, &request(), end - 1), ["complete", "complete", "complete", "out of order"]);
 }
 
 fn check(session: &UiaSession, request: &Request, stage: Stage) -> Check {
@@ -132,82 +83,49 @@ fn the_table_of_verdicts() {
     let last = || check(&half, &request(), Stage::Dummy);
     assert_eq!(
         first().judged(&flows(), Ok(PASSWORD)),
-        Judgement::Continue(Advance {
-            session: half.clone(),
-            guard: 0
-        })
+        Judgement::Continue(Advance { session: half.clone(), guard: 0 })
     );
     assert_eq!(
         last().judged(&flows(), Ok(Proof::Dummy)),
-        Judgement::Complete(Advance {
-            session: session(&[PASSWORD, Proof::Dummy]),
-            guard: 1
-        })
+        Judgement::Complete(Advance { session: session(&[PASSWORD, Proof::Dummy]), guard: 1 })
     );
     for check in [first(), last()] {
         let failed = check.judged(&flows(), Err(Failure::Password));
         assert_eq!(failed, Judgement::Failed(Failure::Password));
     }
     for wrong in [TOKEN, Proof::Dummy, Proof::Password { user: BOB }] {
-        assert_eq!(
-            first().judged(&flows(), Ok(wrong)),
-            Judgement::Failed(Failure::Password)
-        );
+        assert_eq!(first().judged(&flows(), Ok(wrong)), Judgement::Failed(Failure::Password));
     }
 }
 
 #[test]
 fn a_session_binds_to_the_request_of_the_first_proof() {
-    let empty = UiaSession::open(
-        &Request {
-            hash: [0; 32],
-            ..request()
-        },
-        NOW,
-    );
+    let empty = UiaSession::open(&Request { hash: [0; 32], ..request() }, NOW);
     let check = check(&empty, &request(), Stage::Password);
-    let Judgement::Continue(advance) = check.judged(&flows(), Ok(PASSWORD)) else {
-        panic!()
-    };
+    let Judgement::Continue(advance) = check.judged(&flows(), Ok(PASSWORD)) else { panic!() };
     assert_eq!(advance.session.request_hash, request().hash);
-    let back = advance.session.attempt(
-        &flows(),
-        &Request {
-            hash: [0; 32],
-            ..request()
-        },
-        None,
-        NOW,
-    );
+    let back = advance.session.attempt(&flows(), &Request { hash: [0; 32], ..request() }, None, NOW);
     assert_eq!(back, Attempt::Refused(Refusal::NotYours));
 }
 
 #[test]
 fn auth_without_a_session_is_judged_at_once() {
-    let request = Request {
-        user: None,
-        operation: Operation::Register,
-        hash: [1; 32],
-    };
+    let request = Request { user: None, operation: Operation::Register, hash: [1; 32] };
     let flows = Flows::one(Stage::RegistrationToken);
     let fresh = UiaSession::open(&request, NOW);
-    let Attempt::Check(check) =
-        fresh.attempt(&flows, &request, Some("m.login.registration_token"), NOW)
+    let Attempt::Check(check) = fresh.attempt(&flows, &request, Some("m.login.registration_token"), NOW)
     else {
         panic!()
     };
-    let Judgement::Complete(advance) = check.judged(&flows, Ok(TOKEN)) else {
-        panic!()
-    };
+    let Judgement::Complete(advance) = check.judged(&flows, Ok(TOKEN)) else { panic!() };
     assert_eq!(advance.session.registration_token(), Some([7; 32]));
     assert_eq!(advance.session.password_user(), None);
 }
 
 #[test]
 fn the_request_hash_ignores_order_and_passwords_and_nothing_else() {
-    let hash = |fields: &[(&'static str, &'static str)]| {
-        request_hash(Operation::Register, fields.iter().copied())
-    };
+    let hash =
+        |fields: &[(&'static str, &'static str)]| request_hash(Operation::Register, fields.iter().copied());
     let plain = hash(&[("username", "\"a\""), ("device_id", "\"b\"")]);
     assert_eq!(
         plain,
@@ -220,16 +138,10 @@ fn the_request_hash_ignores_order_and_passwords_and_nothing_else() {
         ])
     );
     assert_ne!(plain, hash(&[("username", "\"a\"")]));
-    assert_ne!(
-        plain,
-        hash(&[("username", "\"b\""), ("device_id", "\"a\"")])
-    );
+    assert_ne!(plain, hash(&[("username", "\"b\""), ("device_id", "\"a\"")]));
     assert_ne!(hash(&[("a", "bc")]), hash(&[("ab", "c")]));
     assert_ne!(hash(&[("a", "b"), ("c", "d")]), hash(&[("a", "bcd")]));
-    assert_ne!(
-        request_hash(Operation::DeleteDevice, []),
-        request_hash(Operation::DeleteDevices, [])
-    );
+    assert_ne!(request_hash(Operation::DeleteDevice, []), request_hash(Operation::DeleteDevices, []));
 }
 
 #[test]
@@ -253,9 +165,7 @@ fn operations_and_proofs_are_stored_as_text() {
 
 fn any_proof() -> impl Strategy<Value = Proof> {
     prop_oneof![
-        any::<i64>().prop_map(|user| Proof::Password {
-            user: UserKey(user)
-        }),
+        any::<i64>().prop_map(|user| Proof::Password { user: UserKey(user) }),
         Just(Proof::Dummy),
         any::<[u8; 32]>().prop_map(|token_hash| Proof::RegistrationToken { token_hash }),
     ]
@@ -276,44 +186,28 @@ enum Move {
 }
 
 fn any_move() -> impl Strategy<Value = Move> {
-    let stage = prop_oneof![
-        Just(Stage::Password),
-        Just(Stage::Dummy),
-        Just(Stage::RegistrationToken)
-    ];
+    let stage = prop_oneof![Just(Stage::Password), Just(Stage::Dummy), Just(Stage::RegistrationToken)];
     // Mostly the right request, or no history would get anywhere.
     let user = prop_oneof![9 => Just(Some(ALICE)), 1 => Just(Some(BOB)), 1 => Just(None)];
-    let operation =
-        prop_oneof![9 => Just(Operation::DeleteDevices), 1 => Just(Operation::Register)];
+    let operation = prop_oneof![9 => Just(Operation::DeleteDevices), 1 => Just(Operation::Register)];
     let hash = prop_oneof![9 => Just([1; 32]), 1 => Just([2; 32])];
-    let request = (user, operation, hash).prop_map(|(user, operation, hash)| Request {
-        user,
-        operation,
-        hash,
-    });
+    let request =
+        (user, operation, hash).prop_map(|(user, operation, hash)| Request { user, operation, hash });
     let honest = |stage: Stage| match stage {
         Stage::Password => PASSWORD,
         Stage::Dummy => Proof::Dummy,
         Stage::RegistrationToken => TOKEN,
     };
-    let ask = (
-        proptest::option::weighted(0.9, stage),
-        request,
-        0..10u8,
-        any_proof(),
-    )
-        .prop_map(move |(kind, request, luck, other)| {
+    let ask = (proptest::option::weighted(0.9, stage), request, 0..10u8, any_proof()).prop_map(
+        move |(kind, request, luck, other)| {
             let proof = match (luck, kind) {
                 (0, _) => Err(Failure::Password),
                 (1, _) | (_, None) => Ok(other),
                 (_, Some(stage)) => Ok(honest(stage)),
             };
-            Move::Ask {
-                kind,
-                request,
-                proof,
-            }
-        });
+            Move::Ask { kind, request, proof }
+        },
+    );
     prop_oneof![6 => ask, 5 => any::<usize>().prop_map(Move::Commit), 1 => (0..400_000i64).prop_map(Move::Wait)]
 }
 
@@ -334,11 +228,7 @@ fn play(moves: Vec<Move>, guarded: bool) -> Vec<(UiaSession, Vec<Request>)> {
     for step in moves {
         match step {
             Move::Wait(ms) => now += ms,
-            Move::Ask {
-                kind,
-                request,
-                proof,
-            } => {
+            Move::Ask { kind, request, proof } => {
                 let Some((session, trail)) = &stored else {
                     continue;
                 };
@@ -353,24 +243,14 @@ fn play(moves: Vec<Move>, guarded: bool) -> Vec<(UiaSession, Vec<Request>)> {
                         Attempt::Continue | Attempt::Refused(_) => continue,
                     };
                 assert!(now < session.expires_at);
-                waiting.push(Waiting {
-                    advance,
-                    complete,
-                    trail: [&trail[..], &[request]].concat(),
-                });
+                waiting.push(Waiting { advance, complete, trail: [&trail[..], &[request]].concat() });
             }
             Move::Commit(which) => {
                 if waiting.is_empty() {
                     continue;
                 }
-                let Waiting {
-                    advance,
-                    complete,
-                    trail,
-                } = waiting.swap_remove(which % waiting.len());
-                let unchanged = stored
-                    .as_ref()
-                    .is_some_and(|(session, _)| session.revision == advance.guard);
+                let Waiting { advance, complete, trail } = waiting.swap_remove(which % waiting.len());
+                let unchanged = stored.as_ref().is_some_and(|(session, _)| session.revision == advance.guard);
                 match (unchanged || !guarded, complete) {
                     (false, _) => {}
                     (true, false) => stored = Some((advance.session, trail)),
@@ -387,11 +267,7 @@ fn play(moves: Vec<Move>, guarded: bool) -> Vec<(UiaSession, Vec<Request>)> {
 
 #[test]
 fn without_the_guard_a_session_completes_twice() {
-    let ask = |kind: Stage, proof| Move::Ask {
-        kind: Some(kind),
-        request: request(),
-        proof: Ok(proof),
-    };
+    let ask = |kind: Stage, proof| Move::Ask { kind: Some(kind), request: request(), proof: Ok(proof) };
     let race = || {
         vec![
             ask(Stage::Password, PASSWORD),

@@ -129,18 +129,11 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let api = if self.doors.contains(&Door::Grant) {
-            Api::OAuth
-        } else {
-            Api::Legacy
-        };
+        let api = if self.doors.contains(&Door::Grant) { Api::OAuth } else { Api::Legacy };
         vec![State {
             row: Arc::new(signed_in(api)),
             store: Pair::FIRST,
-            clients: [Client {
-                held: Pair::FIRST,
-                awaits: None,
-            }; 2],
+            clients: [Client { held: Pair::FIRST, awaits: None }; 2],
             requests: BTreeSet::new(),
             answers: BTreeSet::new(),
             thief: None,
@@ -178,10 +171,7 @@ impl Model for Protocol {
             }
         }
         for (from, request) in &state.requests {
-            actions.extend([
-                Action::Deliver(*from, *request),
-                Action::Lose(*from, *request),
-            ]);
+            actions.extend([Action::Deliver(*from, *request), Action::Lose(*from, *request)]);
             if let Request::Refresh(refresh) = request {
                 actions.push(Action::Crash(*from, *refresh));
             }
@@ -206,17 +196,12 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Ask(id, door) => {
-                let asked = Refresh {
-                    door,
-                    pair: state.clients[id].held,
-                };
+                let asked = Refresh { door, pair: state.clients[id].held };
                 state.clients[id].awaits = Some(asked);
                 state.requests.insert((id, Request::Refresh(asked)));
             }
             Action::Use(id) => {
-                state
-                    .requests
-                    .insert((id, Request::Use(state.clients[id].held)));
+                state.requests.insert((id, Request::Use(state.clients[id].held)));
             }
             Action::GiveUp(id) => state.stop_waiting(id),
             Action::Lose(from, request) => {
@@ -225,11 +210,7 @@ impl Model for Protocol {
             Action::Deliver(from, Request::Refresh(asked)) => {
                 let pair = self.deliver(&mut state, asked)?;
                 if state.clients[from].awaits == Some(asked) {
-                    state.answers.insert(Answer {
-                        to: from,
-                        asked,
-                        pair,
-                    });
+                    state.answers.insert(Answer { to: from, asked, pair });
                 }
             }
             Action::Crash(_, asked) => {
@@ -238,10 +219,7 @@ impl Model for Protocol {
             Action::Deliver(_, Request::Use(pair)) => state.use_pair(pair),
             Action::Receive(answer) => state.receive(answer),
             Action::Steal => {
-                state.thief = Some(Thief {
-                    stolen: state.store,
-                    latest: state.store,
-                });
+                state.thief = Some(Thief { stolen: state.store, latest: state.store });
             }
             Action::ThiefAsks(door, pair) => {
                 state.seen.thief_acted = true;
@@ -270,11 +248,7 @@ impl Protocol {
     /// An honest request arrives, unless three generations have passed it within the leeway.
     fn deliver(&self, state: &mut State, asked: Refresh) -> Option<Option<Pair>> {
         let arrives = self.late || asked.pair.generation + 2 >= state.seen.head.generation;
-        if arrives {
-            self.serve(state, asked)
-        } else {
-            None
-        }
+        if arrives { self.serve(state, asked) } else { None }
     }
 
     fn serve(&self, state: &mut State, asked: Refresh) -> Option<Option<Pair>> {
@@ -294,10 +268,7 @@ impl Protocol {
         if !self.late {
             state.requests.clear();
             state.answers.clear();
-            state.clients = [Client {
-                held: state.store,
-                awaits: None,
-            }; 2];
+            state.clients = [Client { held: state.store, awaits: None }; 2];
         }
     }
 
@@ -347,23 +318,12 @@ impl State {
     fn canonical(self) -> Self {
         let [first, second] = self.clients;
         let other = |id: usize| 1 - id;
-        let requests = self
-            .requests
-            .iter()
-            .map(|(from, request)| (other(*from), *request));
-        let answers = self.answers.iter().map(|answer| Answer {
-            to: other(answer.to),
-            ..*answer
-        });
+        let requests = self.requests.iter().map(|(from, request)| (other(*from), *request));
+        let answers = self.answers.iter().map(|answer| Answer { to: other(answer.to), ..*answer });
         let (requests, answers) = (requests.collect(), answers.collect());
         let swapped = ([second, first], requests, answers);
         let (clients, requests, answers) = swapped.min((self.clients, self.requests, self.answers));
-        Self {
-            clients,
-            requests,
-            answers,
-            ..self
-        }
+        Self { clients, requests, answers, ..self }
     }
 }
 

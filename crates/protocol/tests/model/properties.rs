@@ -25,47 +25,36 @@ pub fn of(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Property::always(I6, nothing_at_tokenrefresh_ends),
         Property::always(I8, reuse_ends),
         Property::always(I12, ended_is_absorbing),
-        Property::sometimes(
-            "as many generations as the bound allows",
-            |protocol, state: &State| state.seen.head.generation == protocol.generations,
-        ),
+        Property::sometimes("as many generations as the bound allows", |protocol, state: &State| {
+            state.seen.head.generation == protocol.generations
+        }),
         Property::sometimes("two clients receive answers to one token", answered_twice),
-        Property::sometimes(
-            "an answer is lost and the head waits unused",
-            |_, state: &State| live(state) && state.store != state.seen.head && !state.seen.used,
-        ),
+        Property::sometimes("an answer is lost and the head waits unused", |_, state: &State| {
+            live(state) && state.store != state.seen.head && !state.seen.used
+        }),
         Property::sometimes("a client is refused softly", |_, state: &State| {
             live(state) && state.answers.iter().any(|answer| answer.pair.is_none())
         }),
         Property::sometimes("a client logs out", |_, state: &State| {
             state.row.status == Status::Ended(EndReason::Logout)
         }),
-        Property::sometimes("the family ends by reuse", |_, state: &State| {
-            ended_by_reuse(state)
-        }),
+        Property::sometimes("the family ends by reuse", |_, state: &State| ended_by_reuse(state)),
     ];
     if !protocol.late {
         properties.push(Property::always(I5, the_stored_token_is_good));
     } else {
-        properties.push(Property::sometimes(
-            "an innocent client is logged out",
-            |_, state: &State| ended_by_reuse(state) && !spoiled(state),
-        ));
+        properties.push(Property::sometimes("an innocent client is logged out", |_, state: &State| {
+            ended_by_reuse(state) && !spoiled(state)
+        }));
     }
     if protocol.thief {
         properties.extend([
             Property::sometimes("the thief is caught", |_, state: &State| {
                 ended_by_reuse(state) && state.seen.thief_acted
             }),
-            Property::sometimes(
-                "the thief was first and goes on for now",
-                |_, state: &State| {
-                    live(state)
-                        && state
-                            .thief
-                            .is_some_and(|thief| thief.latest == state.seen.head)
-                },
-            ),
+            Property::sometimes("the thief was first and goes on for now", |_, state: &State| {
+                live(state) && state.thief.is_some_and(|thief| thief.latest == state.seen.head)
+            }),
         ]);
     }
     if protocol.doors.contains(&Door::TokenRefresh) {
@@ -80,15 +69,9 @@ pub fn of(protocol: &Protocol) -> Vec<Property<Protocol>> {
         ]);
     }
     if protocol.doors.contains(&Door::Grant) {
-        properties.push(Property::sometimes(
-            "a used head's pair in the window",
-            |_, state: &State| {
-                live(state)
-                    && state.seen.used
-                    && state.seen.used_lately
-                    && state.row.sealed.is_some()
-            },
-        ));
+        properties.push(Property::sometimes("a used head's pair in the window", |_, state: &State| {
+            live(state) && state.seen.used && state.seen.used_lately && state.row.sealed.is_some()
+        }));
     }
     properties
 }
@@ -115,14 +98,8 @@ fn spoiled(state: &State) -> bool {
 fn asked<'a>(protocol: &'a Protocol, state: &'a State) -> impl Iterator<Item = Refresh> + 'a {
     let generations = 1..=state.seen.head.generation;
     generations.flat_map(|generation| {
-        let pair = Pair {
-            generation,
-            variant: 0,
-        };
-        protocol
-            .doors
-            .iter()
-            .map(move |door| Refresh { door: *door, pair })
+        let pair = Pair { generation, variant: 0 };
+        protocol.doors.iter().map(move |door| Refresh { door: *door, pair })
     })
 }
 
@@ -145,13 +122,8 @@ fn one_head(protocol: &Protocol, state: &State) -> bool {
                 1 if !state.seen.used && door == Door::TokenRefresh => {
                     verdict == RefreshVerdict::Mint(Spending::Predecessor)
                 }
-                1 if !state.seen.used || in_retry_window(state, door) => {
-                    verdict == RefreshVerdict::SamePair
-                }
-                _ => matches!(
-                    verdict,
-                    RefreshVerdict::Refuse(_) | RefreshVerdict::EndFamily
-                ),
+                1 if !state.seen.used || in_retry_window(state, door) => verdict == RefreshVerdict::SamePair,
+                _ => matches!(verdict, RefreshVerdict::Refuse(_) | RefreshVerdict::EndFamily),
             }
         })
 }
@@ -160,25 +132,17 @@ fn one_head(protocol: &Protocol, state: &State) -> bool {
 fn one_strict_win(protocol: &Protocol, state: &State) -> bool {
     let dead = |Refresh { door, pair }| {
         let verdict = server::verdict(&state.row, pair, door);
-        matches!(
-            verdict,
-            RefreshVerdict::Refuse(_) | RefreshVerdict::EndFamily
-        )
+        matches!(verdict, RefreshVerdict::Refuse(_) | RefreshVerdict::EndFamily)
     };
     !state.seen.second_strict_win
-        && asked(protocol, state)
-            .filter(|asked| burned(state, asked.pair))
-            .all(dead)
+        && asked(protocol, state).filter(|asked| burned(state, asked.pair)).all(dead)
 }
 
 fn the_stored_token_is_good(protocol: &Protocol, state: &State) -> bool {
     if spoiled(state) || state.row.status == Status::Ended(EndReason::Logout) {
         return true;
     }
-    let keeping = protocol
-        .doors
-        .iter()
-        .filter(|door| **door != Door::TokenRefresh);
+    let keeping = protocol.doors.iter().filter(|door| **door != Door::TokenRefresh);
     keeping.copied().all(|door| {
         let verdict = server::verdict(&state.row, state.store, door);
         matches!(verdict, RefreshVerdict::Mint(_) | RefreshVerdict::SamePair)
@@ -188,9 +152,7 @@ fn the_stored_token_is_good(protocol: &Protocol, state: &State) -> bool {
 fn nothing_at_tokenrefresh_ends(protocol: &Protocol, state: &State) -> bool {
     asked(protocol, state)
         .filter(|asked| asked.door == Door::TokenRefresh)
-        .all(|Refresh { door, pair }| {
-            server::verdict(&state.row, pair, door) != RefreshVerdict::EndFamily
-        })
+        .all(|Refresh { door, pair }| server::verdict(&state.row, pair, door) != RefreshVerdict::EndFamily)
 }
 
 fn reuse_ends(protocol: &Protocol, state: &State) -> bool {

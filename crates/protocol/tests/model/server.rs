@@ -5,8 +5,7 @@ use std::sync::{Arc, LazyLock};
 use ligand_protocol::NEVER;
 use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::session::{
-    AccountState, Api, CheckVerdict, Door, EndReason, Head, Owner, RefreshVerdict, Session, Status,
-    Windows,
+    AccountState, Api, CheckVerdict, Door, EndReason, Head, Owner, RefreshVerdict, Session, Status, Windows,
 };
 use ligand_protocol::token::{Minted, Presented, Secret, TagKeys, TokenKind};
 
@@ -15,10 +14,7 @@ pub const NOW: i64 = 1_700_000_000_000;
 pub const GENERATIONS_MAX: usize = 6;
 /// How many pairs of one generation the negative control may mint.
 pub const VARIANTS: usize = 3;
-const OWNER: Owner = Owner {
-    epoch: 0,
-    state: AccountState::Active,
-};
+const OWNER: Owner = Owner { epoch: 0, state: AccountState::Active };
 const ID: SessionId = SessionId([1; 16]);
 
 /// A pair by its place: its generation, and which of that generation's pairs it is. Only the
@@ -30,10 +26,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub const FIRST: Self = Self {
-        generation: 1,
-        variant: 0,
-    };
+    pub const FIRST: Self = Self { generation: 1, variant: 0 };
 
     /// Its place in a table of all pairs.
     pub const fn index(self) -> usize {
@@ -51,10 +44,7 @@ static TOKENS: LazyLock<Vec<(Presented, Presented)>> = LazyLock::new(|| {
     let places = (0..GENERATIONS_MAX * VARIANTS).map(|index| {
         let generation = u32::try_from(index / VARIANTS + 1).expect("few");
         let secret = u8::try_from(index).expect("few");
-        (
-            make(TokenKind::Refresh, generation, secret),
-            make(TokenKind::Access, generation, secret),
-        )
+        (make(TokenKind::Refresh, generation, secret), make(TokenKind::Access, generation, secret))
     });
     places.collect()
 });
@@ -124,33 +114,17 @@ fn head(pair: Pair, door: Door) -> Head {
 
 fn opened(row: &Session) -> Pair {
     let seal = row.sealed.as_deref().expect("the same pair needs its seal");
-    Pair {
-        generation: seal[0],
-        variant: seal[1],
-    }
+    Pair { generation: seal[0], variant: seal[1] }
 }
 
 pub fn verdict(row: &Session, pair: Pair, door: Door) -> RefreshVerdict {
     let windows = Windows::default();
-    row.refresh(
-        OWNER,
-        refresh_token(pair),
-        door,
-        client(door),
-        &windows,
-        NOW,
-    )
+    row.refresh(OWNER, refresh_token(pair), door, client(door), &windows, NOW)
 }
 
 /// A refresh, from the question to the commit. `None` where a pair beyond the bounds of the model
 /// would be minted.
-pub fn refresh(
-    rule: Rule,
-    generations: u8,
-    row: &Arc<Session>,
-    pair: Pair,
-    door: Door,
-) -> Option<Served> {
+pub fn refresh(rule: Rule, generations: u8, row: &Arc<Session>, pair: Pair, door: Door) -> Option<Served> {
     let mint = |pair: Pair| {
         let bounded = pair.generation <= generations && usize::from(pair.variant) < VARIANTS;
         bounded.then(|| head(pair, door))
@@ -158,22 +132,13 @@ pub fn refresh(
     Some(match verdict(row, pair, door) {
         RefreshVerdict::Mint(_) => {
             let generation = u8::try_from(row.generation + 1).expect("few");
-            let next = Pair {
-                generation,
-                variant: 0,
-            };
+            let next = Pair { generation, variant: 0 };
             let row = Arc::new(row.rotated(mint(next)?, door, NOW));
-            Served {
-                row,
-                answer: Some(next),
-            }
+            Served { row, answer: Some(next) }
         }
         RefreshVerdict::SamePair if rule == Rule::NewPairOnRetry => {
             let old = opened(row);
-            let next = Pair {
-                variant: old.variant + 1,
-                ..old
-            };
+            let next = Pair { variant: old.variant + 1, ..old };
             let head = mint(next)?;
             let row = Session {
                 rt_hash: Some(head.rt_hash),
@@ -181,24 +146,12 @@ pub fn refresh(
                 sealed: head.sealed,
                 ..Session::clone(row)
             };
-            Served {
-                row: Arc::new(row),
-                answer: Some(next),
-            }
+            Served { row: Arc::new(row), answer: Some(next) }
         }
-        RefreshVerdict::SamePair => Served {
-            row: row.clone(),
-            answer: Some(opened(row)),
-        },
+        RefreshVerdict::SamePair => Served { row: row.clone(), answer: Some(opened(row)) },
         RefreshVerdict::SamePairResealed => unreachable!("no access token expires here"),
-        RefreshVerdict::Refuse(_) => Served {
-            row: row.clone(),
-            answer: None,
-        },
-        RefreshVerdict::EndFamily => Served {
-            row: Arc::new(row.ended(EndReason::Reuse)),
-            answer: None,
-        },
+        RefreshVerdict::Refuse(_) => Served { row: row.clone(), answer: None },
+        RefreshVerdict::EndFamily => Served { row: Arc::new(row.ended(EndReason::Reuse)), answer: None },
     })
 }
 
@@ -206,9 +159,7 @@ pub fn refresh(
 pub fn used(row: &Arc<Session>, pair: Pair) -> (Arc<Session>, bool) {
     match row.check(OWNER, access_token(pair), NOW) {
         CheckVerdict::Ok => (row.clone(), true),
-        CheckVerdict::OkAfterAcknowledging => {
-            (Arc::new(row.acknowledged(&Windows::default(), NOW)), true)
-        }
+        CheckVerdict::OkAfterAcknowledging => (Arc::new(row.acknowledged(&Windows::default(), NOW)), true),
         CheckVerdict::Refuse(_) => (row.clone(), false),
     }
 }
@@ -219,9 +170,7 @@ pub fn aged(row: &Session) -> Session {
     Session {
         head_at: past,
         acked_at: row.acked_at.map(|_| past),
-        at_prev_exp: row
-            .at_prev_exp
-            .map(|exp| if exp == NEVER { NEVER } else { NOW }),
+        at_prev_exp: row.at_prev_exp.map(|exp| if exp == NEVER { NEVER } else { NOW }),
         ..row.clone()
     }
 }

@@ -77,11 +77,7 @@ pub struct World {
 impl World {
     pub fn legacy() -> Self {
         let access_ms = Some(300 * SECOND);
-        let lifetimes = Lifetimes {
-            access_ms,
-            refresh_ms: None,
-            session_ms: None,
-        };
+        let lifetimes = Lifetimes { access_ms, refresh_ms: None, session_ms: None };
         Self::new(Api::Legacy, Windows::default(), lifetimes)
     }
 
@@ -112,22 +108,9 @@ impl World {
             at_prev_hash: None,
             at_prev_exp: None,
         };
-        let owner = Owner {
-            epoch: 0,
-            state: AccountState::Active,
-        };
+        let owner = Owner { epoch: 0, state: AccountState::Active };
         let (first_use, issued, draws) = (None, Vec::new(), 0);
-        let mut world = Self {
-            row,
-            owner,
-            now,
-            first_use,
-            windows,
-            lifetimes,
-            keys,
-            issued,
-            draws,
-        };
+        let mut world = Self { row, owner, now, first_use, windows, lifetimes, keys, issued, draws };
         world.note(&pair, false);
         world
     }
@@ -180,10 +163,7 @@ impl World {
     /// Whether the newest access token of this entry would be accepted.
     pub fn is_good(&self, entry: usize) -> bool {
         let token = self.issued[entry].access.last().expect("one at least");
-        !matches!(
-            self.row.check(self.owner, token, self.now),
-            CheckVerdict::Refuse(_)
-        )
+        !matches!(self.row.check(self.owner, token, self.now), CheckVerdict::Refuse(_))
     }
 
     /// Mints so many generations with the newest token and returns their entries.
@@ -231,10 +211,8 @@ impl World {
             at_hash: pair.access.hash,
             rt_exp: expiry(self.now, self.lifetimes.refresh_ms),
             at_exp: expiry(self.now, self.lifetimes.access_ms),
-            sealed: (!strict).then(|| {
-                pair.seal(token, generation, &fresh.nonce)
-                    .expect("the cipher takes this size")
-            }),
+            sealed: (!strict)
+                .then(|| pair.seal(token, generation, &fresh.nonce).expect("the cipher takes this size")),
         };
         self.row = self.row.rotated(head, door, self.now);
         self.note(&pair, strict);
@@ -243,14 +221,9 @@ impl World {
 
     /// Opens the seal: which entry its refresh token is, and the pair.
     fn open(&self, token: &Presented) -> (usize, Pair) {
-        let sealed = self
-            .row
-            .sealed
-            .as_deref()
-            .expect("the same pair needs its seal");
+        let sealed = self.row.sealed.as_deref().expect("the same pair needs its seal");
         let pair = Pair::open(sealed, token, self.row.generation).expect("the seal opens");
-        let entry =
-            (0..self.issued.len()).find(|e| self.issued[*e].refresh.hash == pair.refresh.hash);
+        let entry = (0..self.issued.len()).find(|e| self.issued[*e].refresh.hash == pair.refresh.hash);
         (entry.expect("the sealed pair was issued"), pair)
     }
 
@@ -259,13 +232,8 @@ impl World {
         let generation = self.row.generation;
         let fresh = self.draw();
         let access = Minted::new(TokenKind::Access, ID, generation, &fresh.access, &self.keys);
-        let pair = Pair {
-            refresh: old.refresh,
-            access,
-        };
-        let sealed = pair
-            .seal(token, generation, &fresh.nonce)
-            .expect("as at first");
+        let pair = Pair { refresh: old.refresh, access };
+        let sealed = pair.seal(token, generation, &fresh.nonce).expect("as at first");
         let at_exp = expiry(self.now, self.lifetimes.access_ms);
         self.row = self.row.resealed(pair.access.hash, at_exp, sealed);
         let access = self.read(TokenKind::Access, &pair.access);
@@ -284,11 +252,7 @@ impl World {
             Answer::Pair(_) => assert_eq!(expected, Expected::Success, "I1, I7: {door:?}"),
             Answer::FamilyEnded => assert_eq!(expected, Expected::End, "an innocent end"),
             Answer::Refused(_) => {
-                assert_eq!(
-                    expected,
-                    Expected::Refusal,
-                    "I5, I8: {answer:?} at {door:?}"
-                );
+                assert_eq!(expected, Expected::Refusal, "I5, I8: {answer:?} at {door:?}");
                 assert_eq!(self.row, before, "a refusal writes nothing");
             }
         }
@@ -300,10 +264,7 @@ impl World {
 
     fn enter(&mut self, entry: usize, door: Door, pair: usize, head: usize) {
         let now = self.now;
-        assert!(
-            !self.issued[entry].burned,
-            "I3: a burned token came through at {door:?}"
-        );
+        assert!(!self.issued[entry].burned, "I3: a burned token came through at {door:?}");
         if door == Door::TokenRefresh {
             self.issued[entry].strict_wins += 1;
             assert_eq!(self.issued[entry].strict_wins, 1, "I3");
@@ -327,14 +288,10 @@ impl World {
                 if doors(self.row.api).contains(&door) && somebody == client(door) {
                     continue;
                 }
-                let verdict =
-                    self.row
-                        .refresh(self.owner, token, door, somebody, &self.windows, self.now);
+                let verdict = self.row.refresh(self.owner, token, door, somebody, &self.windows, self.now);
                 let gates = matches!(
                     verdict,
-                    RefreshVerdict::Refuse(
-                        Refusal::Unknown | Refusal::Ended(_) | Refusal::SessionExpired
-                    )
+                    RefreshVerdict::Refuse(Refusal::Unknown | Refusal::Ended(_) | Refusal::SessionExpired)
                 );
                 assert!(gates, "I10: {verdict:?}");
             }
@@ -342,37 +299,22 @@ impl World {
         let elsewhere = TagKeys::new(&[9; 32], None);
         let forged = Pair::mint(ID, token.generation, &fresh(7), &elsewhere);
         let text = forged.refresh.text.expose();
-        assert!(
-            Presented::parse(TokenKind::Refresh, text, &self.keys).is_none(),
-            "I9"
-        );
+        assert!(Presented::parse(TokenKind::Refresh, text, &self.keys).is_none(), "I9");
     }
 
     /// Uses the newest access token of an entry.
     pub fn use_judged(&mut self, entry: usize) {
-        let token = self.issued[entry]
-            .access
-            .last()
-            .expect("one at least")
-            .clone();
+        let token = self.issued[entry].access.last().expect("one at least").clone();
         let verdict = self.row.check(self.owner, &token, self.now);
         if verdict == CheckVerdict::OkAfterAcknowledging {
             self.row = self.row.acknowledged(&self.windows, self.now);
         }
         let good = verdict == CheckVerdict::Ok || verdict == CheckVerdict::OkAfterAcknowledging;
         if good && entry == self.newest() && self.first_use.is_none() {
-            assert_eq!(
-                verdict,
-                CheckVerdict::OkAfterAcknowledging,
-                "a use unnoticed"
-            );
+            assert_eq!(verdict, CheckVerdict::OkAfterAcknowledging, "a use unnoticed");
             self.first_use = Some(self.now);
         } else {
-            assert_ne!(
-                verdict,
-                CheckVerdict::OkAfterAcknowledging,
-                "no use to acknowledge"
-            );
+            assert_ne!(verdict, CheckVerdict::OkAfterAcknowledging, "no use to acknowledge");
         }
     }
 
@@ -407,10 +349,7 @@ impl World {
         };
         let leeway = match (self.newest() - entry, door) {
             (1, Door::Grant) => self.windows.oauth_retry_ms,
-            (1, _) => self
-                .windows
-                .reuse_leeway_ms
-                .max(self.windows.legacy_retry_ms),
+            (1, _) => self.windows.reuse_leeway_ms.max(self.windows.legacy_retry_ms),
             _ => self.windows.reuse_leeway_ms,
         };
         let excused = dead_since.is_some_and(|since| self.now - since < leeway);
@@ -426,11 +365,7 @@ impl World {
     }
 
     fn success_unless_idle(&self) -> Expected {
-        if self.is_idle() {
-            Expected::Refusal
-        } else {
-            Expected::Success
-        }
+        if self.is_idle() { Expected::Refusal } else { Expected::Success }
     }
 
     /// Tries every refresh token ever issued at every door of the API (I1, I5, I7, I8, I12).
@@ -439,28 +374,17 @@ impl World {
             let mut minting = 0;
             for entry in 0..self.issued.len() {
                 let token = &self.issued[entry].refresh;
-                let verdict = self.row.refresh(
-                    self.owner,
-                    token,
-                    *door,
-                    client(*door),
-                    &self.windows,
-                    self.now,
-                );
+                let verdict =
+                    self.row.refresh(self.owner, token, *door, client(*door), &self.windows, self.now);
                 let found = match verdict {
                     RefreshVerdict::EndFamily => Expected::End,
                     RefreshVerdict::Refuse(_) => Expected::Refusal,
                     _ => Expected::Success,
                 };
-                minting += u32::from(
-                    verdict == RefreshVerdict::Mint(ligand_protocol::session::Spending::Head),
-                );
+                minting +=
+                    u32::from(verdict == RefreshVerdict::Mint(ligand_protocol::session::Spending::Head));
                 let age = self.newest() - entry;
-                assert_eq!(
-                    found,
-                    self.expected(entry, *door),
-                    "{verdict:?}: age {age} at {door:?}"
-                );
+                assert_eq!(found, self.expected(entry, *door), "{verdict:?}: age {age} at {door:?}");
             }
             assert!(minting <= 1, "I1: one head");
         }
@@ -469,29 +393,21 @@ impl World {
     /// Tries every access token ever issued: none but the head's and the one before it works, each
     /// to its own end, and the one before at most 30 s past the head's first use.
     pub fn assert_access_tokens(&self) {
-        let unlocked = Owner {
-            state: AccountState::Active,
-            ..self.owner
-        };
+        let unlocked = Owner { state: AccountState::Active, ..self.owner };
         for (entry, issued) in self.issued.iter().enumerate() {
             let newest_of_entry = issued.access.len() - 1;
             for (which, token) in issued.access.iter().enumerate() {
                 let verdict = self.row.check(unlocked, token, self.now);
                 let good = !matches!(verdict, CheckVerdict::Refuse(_));
-                let grace_over = self
-                    .first_use
-                    .is_some_and(|used| self.now - used >= PREVIOUS_ACCESS_TOKEN_GRACE_MS);
+                let grace_over =
+                    self.first_use.is_some_and(|used| self.now - used >= PREVIOUS_ACCESS_TOKEN_GRACE_MS);
                 let may = match self.newest() - entry {
                     0 => true,
                     1 => !self.issued[self.newest()].born_strict && !grace_over,
                     _ => false,
                 };
                 let lasts = which == newest_of_entry && self.now < issued.access_exp;
-                assert_eq!(
-                    good,
-                    may && lasts && self.gates_open(),
-                    "access token {entry}: {verdict:?}"
-                );
+                assert_eq!(good, may && lasts && self.gates_open(), "access token {entry}: {verdict:?}");
                 if self.owner.state == AccountState::Locked {
                     let locked = self.row.check(self.owner, token, self.now);
                     assert!(matches!(locked, CheckVerdict::Refuse(_)));
@@ -521,20 +437,13 @@ impl World {
     pub fn assert_row_moved_on(&self, before: &Session) {
         let row = &self.row;
         assert!(row.rt_exp <= row.session_exp && row.at_exp <= row.session_exp);
-        assert_eq!(
-            row.session_exp, before.session_exp,
-            "the absolute end never moves"
-        );
+        assert_eq!(row.session_exp, before.session_exp, "the absolute end never moves");
         assert!(row.generation == before.generation || row.generation == before.generation + 1);
         assert!(row.acked_generation >= before.acked_generation);
         let lag = row.generation - row.acked_generation;
         assert!(lag <= 1, "acked_generation is g or g−1");
         assert_eq!(lag == 0, row.acked_at.is_some());
-        assert_eq!(
-            lag == 0,
-            self.first_use.is_some(),
-            "the row knows of every use"
-        );
+        assert_eq!(lag == 0, self.first_use.is_some(), "the row knows of every use");
         if before.status != Status::Live {
             assert_eq!(row, before, "I12: ended is absorbing");
         }

@@ -43,7 +43,10 @@ impl From<Device> for DeviceBody {
 }
 
 /// `GET /devices`.
-pub async fn list(State(app): State<App>, Authenticated(session): Authenticated) -> Result<Json<Value>, ApiError> {
+pub async fn list(
+    State(app): State<App>,
+    Authenticated(session): Authenticated,
+) -> Result<Json<Value>, ApiError> {
     let devices = app.store.devices_of(session.user.key).await?;
     let devices: Vec<DeviceBody> = devices.into_iter().map(Into::into).collect();
     Ok(Json(json!({"devices": devices})))
@@ -88,7 +91,8 @@ pub async fn delete(
 ) -> Result<Json<Value>, ApiError> {
     let device = in_path(id);
     let path = device.as_ref().map_or("", DeviceId::as_str);
-    let protected = protected(&app, Operation::DeleteDevice, &session, &body, Some(path), &caller, request_id)?;
+    let protected =
+        protected(&app, Operation::DeleteDevice, &session, &body, Some(path), &caller, request_id)?;
     forget(&protected, &session, device.as_slice()).await
 }
 
@@ -129,7 +133,16 @@ fn protected<'a>(
 ) -> Result<uia::Protected<'a>, ApiError> {
     super::legacy_only(session)?;
     let asking = Some(session);
-    Ok(uia::Protected { app, flows: Flows::one(Stage::Password), operation, asking, body, path, caller, request_id })
+    Ok(uia::Protected {
+        app,
+        flows: Flows::one(Stage::Password),
+        operation,
+        asking,
+        body,
+        path,
+        caller,
+        request_id,
+    })
 }
 
 async fn forget(
@@ -158,12 +171,15 @@ async fn forget(
 /// A display name within bounds.
 ///
 /// # Errors
-/// 400 when it is too long.
+/// 400 when it is too long, or holds the one character that PostgreSQL cannot store.
 pub(super) fn display_name(text: &str) -> Result<String, ApiError> {
     if text.chars().count() > DISPLAY_NAME_CHARS_MAX {
         return Err(ApiError::invalid_param(format!(
             "A device's name may have {DISPLAY_NAME_CHARS_MAX} characters at most."
         )));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::invalid_param("A device's name may not hold U+0000."));
     }
     Ok(text.to_owned())
 }

@@ -16,8 +16,8 @@ const WITH_TOKENREFRESH: [&str; 3] = ["r0.0.1", "r0.1.0", "r0.2.0"];
 /// Every later release that these endpoints follow. `v1.0` never existed for clients, and v1.20
 /// removes the access token in the query, which is still served.
 const VERSIONS: [&str; 24] = [
-    "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8",
-    "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
+    "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7",
+    "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
 /// `GET /_matrix/client/versions`.
@@ -52,8 +52,7 @@ pub async fn well_known_support(State(app): State<App>) -> Result<Json<Value>, A
             .map(|contact| {
                 let mut body = Map::new();
                 body.insert("role".to_owned(), contact.role.as_str().into());
-                let optional =
-                    [("matrix_id", &contact.matrix_id), ("email_address", &contact.email_address)];
+                let optional = [("matrix_id", &contact.matrix_id), ("email_address", &contact.email_address)];
                 for (key, value) in optional {
                     if let Some(value) = value {
                         body.insert(key.to_owned(), value.as_str().into());

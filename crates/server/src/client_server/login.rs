@@ -141,7 +141,8 @@ pub fn user_name(body: &Object) -> Result<Option<String>, ApiError> {
 pub(super) fn device(app: &App, body: &Object) -> Result<(DeviceId, bool), ApiError> {
     match body.text("device_id")?.filter(|id| !id.is_empty()) {
         Some(id) => {
-            let id = DeviceId::parse(id).map_err(|_| ApiError::invalid_param("device_id is not a valid device ID."))?;
+            let id = DeviceId::parse(id)
+                .map_err(|_| ApiError::invalid_param("device_id is not a valid device ID."))?;
             Ok((id, true))
         }
         None => Ok((DeviceId::generate(app.random()?), false)),
@@ -215,7 +216,12 @@ pub(super) async fn verify(
         _ => {
             app.metrics.signed_in("wrong");
             // A name that is none of ours may be a password typed into the wrong field.
-            security_line(caller, known_name.as_deref().unwrap_or("-"), request, "wrong user name or password");
+            security_line(
+                caller,
+                known_name.as_deref().unwrap_or("-"),
+                request,
+                "wrong user name or password",
+            );
             Err(ApiError::wrong_password())
         }
     }

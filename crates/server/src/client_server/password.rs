@@ -50,8 +50,10 @@ pub async fn post(
         ..caller.event("password_changed", app.clock.now())
     };
     let spare = Some((session.id, session.device_id.as_ref()));
-    let changed =
-        app.store.set_password(user, asked.verified, &hash, logout_devices, spare, Some(&asked), &event).await?;
+    let changed = app
+        .store
+        .set_password(user, asked.verified, &hash, logout_devices, spare, Some(&asked), &event)
+        .await?;
     if !changed {
         return Err(protected.overtaken().await?);
     }

@@ -22,7 +22,9 @@ type Reply = Result<Json<Map<String, Value>>, ApiError>;
 pub async fn post(State(app): State<App>, caller: Caller, body: Result<Object, ApiError>) -> Reply {
     let body = body.map_err(|error| match error.status() {
         // A slow network is no reason to sign out, which is what clients make of a 4xx here.
-        StatusCode::REQUEST_TIMEOUT => ApiError::unavailable("the body did not come in time").plain_text_if_ours(),
+        StatusCode::REQUEST_TIMEOUT => {
+            ApiError::unavailable("the body did not come in time").plain_text_if_ours()
+        }
         _ => error,
     })?;
     let token = body.required_text("refresh_token")?;
@@ -32,15 +34,21 @@ pub async fn post(State(app): State<App>, caller: Caller, body: Result<Object, A
             Err(unknown_refresh_token(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN").soft_logout(false))
         }
         Err(RefreshError::Refused(Refusal::Locked)) => Err(ApiError::user_locked()),
-        Err(RefreshError::Refused(refusal)) => Err(unknown_refresh_token(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN")
-            .soft_logout(refusal.soft_logout())),
+        Err(RefreshError::Refused(refusal)) => {
+            Err(unknown_refresh_token(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN")
+                .soft_logout(refusal.soft_logout()))
+        }
         Err(RefreshError::Limited(ms)) => Err(ApiError::limited(ms)),
         Err(RefreshError::Unavailable(cause)) => Err(ApiError::unavailable(cause).plain_text_if_ours()),
     }
 }
 
 /// `POST /tokenrefresh`. Any access token sent along is ignored: the refresh token alone decides.
-pub async fn post_tokenrefresh(State(app): State<App>, caller: Caller, body: Result<Object, ApiError>) -> Reply {
+pub async fn post_tokenrefresh(
+    State(app): State<App>,
+    caller: Caller,
+    body: Result<Object, ApiError>,
+) -> Reply {
     let body = body.map_err(ApiError::in_2015)?;
     let token = body.required_text("refresh_token").map_err(ApiError::in_2015)?;
     match tokens::refresh(&app, token, Door::TokenRefresh, None, &caller).await {

@@ -116,7 +116,8 @@ pub async fn available(
 ) -> Result<Json<Value>, ApiError> {
     app.limiters.lookup(caller.address, app.clock.now())?;
     flows(&app)?;
-    let name = query_param(query.as_deref(), "username").ok_or_else(|| ApiError::missing_param("username"))?;
+    let name =
+        query_param(query.as_deref(), "username").ok_or_else(|| ApiError::missing_param("username"))?;
     let name = requested_name(&name, &app.config.server_name, false).map_err(refused_name)?;
     free(&app, &name).await?;
     Ok(Json(json!({"available": true})))
@@ -176,7 +177,8 @@ fn chosen_password(
 /// 400 `M_WEAK_PASSWORD`, naming what is wrong.
 pub(super) fn chosen(app: &App, text: &str, localpart: &str) -> Result<NormalisedPassword, ApiError> {
     let owner = Owner { localpart, server_name: &app.config.server_name };
-    NormalisedPassword::chosen(text, owner).map_err(|weak| ApiError::bad_request("M_WEAK_PASSWORD", weak.to_string()))
+    NormalisedPassword::chosen(text, owner)
+        .map_err(|weak| ApiError::bad_request("M_WEAK_PASSWORD", weak.to_string()))
 }
 
 fn refused_name(refused: NameRefused) -> ApiError {

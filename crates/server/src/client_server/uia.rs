@@ -3,14 +3,14 @@
 
 use axum::http::StatusCode;
 use data_encoding::BASE64URL_NOPAD;
+use ligand_protocol::NEVER;
 use ligand_protocol::UnixMs;
 use ligand_protocol::registration::{RegistrationToken, RegistrationTokenState};
 use ligand_protocol::session::{Refusal as SessionRefusal, Status};
 use ligand_protocol::uia::{
-    Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UNBOUND_FIELDS, UiaSession,
-    request_hash,
+    Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UNBOUND_FIELDS,
+    UiaSession, request_hash,
 };
-use ligand_protocol::NEVER;
 use ligand_storage::live::LiveSession;
 use ligand_storage::sessions::{Asked, Verified};
 use ligand_storage::uia::UiaRow;
@@ -117,7 +117,9 @@ impl Protected<'_> {
         };
         // What was proved falls with it: the same session goes on from its beginning.
         match passed.close {
-            Some((id_hash, revision)) => drop(self.app.store.advance_uia(id_hash, revision, "", [0; 32]).await?),
+            Some((id_hash, revision)) => {
+                self.app.store.advance_uia(id_hash, revision, "", [0; 32]).await?;
+            }
             None => self.keep(&named).await?,
         }
         Ok(self.challenge(&named, Some((failure.errcode(), failure.to_string())), true))
@@ -148,7 +150,8 @@ impl Protected<'_> {
         let mut fields: Vec<(String, String)> =
             body.map(|(name, value)| (format!("body.{name}"), value.to_string())).collect();
         fields.extend(self.path.map(|path| ("path".to_owned(), path.to_owned())));
-        let hash = request_hash(self.operation, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let hash =
+            request_hash(self.operation, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Request { user: self.asking.map(|session| session.user.key), operation: self.operation, hash }
     }
 
@@ -177,7 +180,11 @@ impl Protected<'_> {
         }
     }
 
-    async fn check_registration_token(&self, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
+    async fn check_registration_token(
+        &self,
+        auth: &Object,
+        now: UnixMs,
+    ) -> Result<Result<Proof, Failure>, ApiError> {
         self.app.limiters.lookup(self.caller.address, now)?;
         let token = auth.required_text("token")?;
         Ok(match usable_token(self.app, token, now).await? {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::both;
-use crate::harness::{Server, merged};
+use crate::harness::Server;
 
 both! {
     async fn a_device_is_shown_with_its_name_and_when_it_was_seen(server: Server) {
@@ -70,11 +70,14 @@ both! {
 
     async fn a_name_may_be_anything_a_person_types(server: Server) {
         let alice = server.user("alice").await.log_in_with(json!({"device_id": "PHONE"})).await;
-        for name in ["", " ", "Zoë’s 📱", "'; drop table devices; --", "a\nb", "\u{202e}abc", "a\u{0}b", &"é".repeat(256)] {
+        for name in ["", " ", "Zoë’s 📱", "'; drop table devices; --", "a\nb", &"é".repeat(256)] {
             alice.put("v3/devices/PHONE", json!({"display_name": name})).await.expect_ok();
             assert_eq!(alice.get("v3/devices/PHONE").await.expect_ok()["display_name"], name);
             alice.user.log_in_with(json!({"initial_device_display_name": name})).await;
         }
+        let nul = json!({"display_name": "a\0b", "initial_device_display_name": "a\0b"});
+        alice.put("v3/devices/PHONE", nul.clone()).await.expect(400, "M_INVALID_PARAM");
+        alice.user.try_to_log_in("v3", nul).await.expect(400, "M_INVALID_PARAM");
     }
 
     async fn deleting_one_asks_for_the_password_and_ends_its_session(server: Server) {
@@ -122,7 +125,7 @@ both! {
         let alice = server.user("alice").await.log_in().await;
         let auth = json!({"auth": alice.password_auth(&Value::Null)});
         for _ in 0..2 {
-            alice.delete("v3/devices/GONE").json(merged(auth.clone(), json!({}))).await.expect_ok();
+            alice.delete("v3/devices/GONE").json(auth.clone()).await.expect_ok();
         }
     }
 }

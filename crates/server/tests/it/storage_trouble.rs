@@ -77,12 +77,20 @@ both! {
         client.post("v3/delete_devices", json!({"devices": []})).await.expect_unavailable();
     }
 
-    async fn a_token_that_ran_out_is_not_told_so_unless_it_is_known(server: Server) {
+    async fn a_token_that_is_known_to_have_run_out_is_refused_all_the_same(server: Server) {
         let alice = server.user("alice").await.log_in().await;
         alice.whoami().await.expect_ok();
         server.pass(10 * MINUTE);
         server.store().close().await;
-        // Only a yes comes from memory.
+        alice.whoami().await.expect_unknown_token(true);
+    }
+
+    async fn any_other_refusal_that_memory_knows_is_read_again_or_not_told(server: Server) {
+        let user = server.user("alice").await;
+        let alice = user.log_in().await;
+        server.lock(&user).await;
+        alice.whoami().await.expect(401, "M_USER_LOCKED");
+        server.store().close().await;
         alice.whoami().await.expect_unavailable();
     }
 }

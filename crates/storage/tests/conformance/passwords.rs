@@ -102,6 +102,7 @@ on_both! {
 
     a_password_change_uses_its_authentication_up(store) {
         let user = add_user(&store, "alice").await;
+        let held = sign_in(&store, user, "A").await;
         let uia = crate::uia::open(&store, Some(user)).await;
         let set = async |revision| {
             let asked = asked_by(&store, &held, uia, revision).await;

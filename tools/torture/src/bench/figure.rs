@@ -33,7 +33,12 @@ pub struct Figure {
 
 impl Figure {
     /// A figure beside its yardstick; each round has both.
-    pub fn beside(what: impl Into<String>, unit: &'static str, rounds: &[(f64, f64)], reach: Option<Reach>) -> Self {
+    pub fn beside(
+        what: impl Into<String>,
+        unit: &'static str,
+        rounds: &[(f64, f64)],
+        reach: Option<Reach>,
+    ) -> Self {
         let ratios: Vec<f64> = rounds.iter().map(|(measured, yardstick)| measured / yardstick).collect();
         Self {
             what: what.into(),
@@ -114,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_ratios() {
-        let figure = Figure::beside("x", "1/s", &[(1.0, 2.0), (9.0, 10.0), (6.0, 10.0)], Some(Reach::AtLeast(0.6)));
+        let figure =
+            Figure::beside("x", "1/s", &[(1.0, 2.0), (9.0, 10.0), (6.0, 10.0)], Some(Reach::AtLeast(0.6)));
         assert!((figure.judged - 0.6).abs() < 1e-9);
         assert!((figure.measured - 6.0).abs() < 1e-9);
         assert_eq!(figure.is_reached(), Some(true));

@@ -36,7 +36,12 @@ pub fn memory(bench: &mut Bench) -> Result<Vec<Figure>> {
     let what = format!("memory with {} live sessions, each just checked", sessions.len());
     Ok(vec![
         Figure::alone("memory, idle", "MiB", &[idle], Some(Reach::AtMost(40.0))),
-        Figure::alone(format!("memory after {SIGN_INS} sign-ins at once"), "MiB", &[after], Some(Reach::AtMost(120.0))),
+        Figure::alone(
+            format!("memory after {SIGN_INS} sign-ins at once"),
+            "MiB",
+            &[after],
+            Some(Reach::AtMost(120.0)),
+        ),
         Figure::alone(what, "MiB", &[full], Some(Reach::AtMost(400.0))),
     ])
 }

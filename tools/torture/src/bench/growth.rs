@@ -28,7 +28,11 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
 }
 
 /// A server with that many sessions, all used before.
-pub fn with_sessions(bench: &mut Bench, count: usize, core: Option<usize>) -> Result<(Installation, Server, Vec<Seeded>)> {
+pub fn with_sessions(
+    bench: &mut Bench,
+    count: usize,
+    core: Option<usize>,
+) -> Result<(Installation, Server, Vec<Seeded>)> {
     let installation = Installation::create(&bench.ligand, None)?;
     let sessions = seed::mint(count, &installation.keys(), &mut bench.rng);
     seed::sqlite(&installation.file(), &sessions, Heads::Acknowledged, &mut bench.rng)?;
@@ -75,7 +79,9 @@ fn refresh(bench: &mut Bench) -> Result<Vec<Figure>> {
     let kept = |rounds: &[(f64, f64)]| rounds.iter().map(|(many, some)| many / some).collect::<Vec<f64>>();
     let kept = kept(&ours).into_iter().zip(kept(&engine).into_iter().map(|kept| kept - MORE_THAN_THE_ENGINE));
     let kept: Vec<_> = kept.collect();
-    let what = format!("share of the refresh rate kept from {some} to {many} sessions, beside the engine's own less 0.05");
+    let what = format!(
+        "share of the refresh rate kept from {some} to {many} sessions, beside the engine's own less 0.05"
+    );
     Ok(vec![
         Figure::beside(format!("refresh with {many} sessions, beside {some}"), "1/s", &ours, None),
         Figure::beside(format!("the engine alone with {many} sessions, beside {some}"), "1/s", &engine, None),
@@ -95,8 +101,13 @@ fn one_session(bench: &mut Bench) -> Result<Figure> {
     let times = if bench.quick { 100 } else { REFRESHES_OF_ONE };
     drive(server.target(), &mut often, Until::Answers(times))?;
     let mut turns = [OldAndNew::new(often.remove(0), Refreshes::several(1, new, &mut bench.rng).remove(0))];
-    let turned = drive(server.target(), &mut turns, Until::Answers(if bench.quick { 200 } else { 2 * FIRST_TIMES as u64 }))?;
-    let every_other = |from| median(turned.latencies.iter().skip(from).step_by(2).map(|us| f64::from(*us) / 1e3));
+    let turned = drive(
+        server.target(),
+        &mut turns,
+        Until::Answers(if bench.quick { 200 } else { 2 * FIRST_TIMES as u64 }),
+    )?;
+    let every_other =
+        |from| median(turned.latencies.iter().skip(from).step_by(2).map(|us| f64::from(*us) / 1e3));
     let what = format!("time of a refresh after {times} of the same session, beside a first one");
     Ok(Figure::beside(what, "ms", &[(every_other(0), every_other(1))], Some(Reach::AtMost(1.05))))
 }

@@ -74,15 +74,9 @@ impl Installation {
     /// Starts the server, on one core or wherever it likes, and waits for it.
     pub fn start(&self, core: Option<usize>) -> Result<Server> {
         let addr = loopback(free_port()?);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))?;
+        let log = OpenOptions::new().create(true).append(true).open(self.folder.path().join("log"))?;
         let mut command = self.command(&["serve"]);
-        command
-            .env("LIGAND_HTTP__LISTEN", addr.to_string())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.env("LIGAND_HTTP__LISTEN", addr.to_string()).stdout(Stdio::null()).stderr(log);
         Server::start(core, &mut command, addr)
     }
 

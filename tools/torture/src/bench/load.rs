@@ -83,9 +83,7 @@ impl Counted {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         let rank = (q * sorted.len() as f64).ceil() as usize;
-        sorted
-            .get(rank.clamp(1, sorted.len().max(1)) - 1)
-            .map_or(0.0, |us| f64::from(*us) / 1e3)
+        sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).map_or(0.0, |us| f64::from(*us) / 1e3)
     }
 }
 
@@ -102,11 +100,14 @@ pub fn drive<C: Client>(target: Target, clients: &mut [C], until: Until) -> Resu
 }
 
 /// As [`drive`], which sleeps while it waits.
-pub fn drive_idling<C: Client>(target: Target, clients: &mut [C], until: Until, idle: Idle) -> Result<Counted> {
+pub fn drive_idling<C: Client>(
+    target: Target,
+    clients: &mut [C],
+    until: Until,
+    idle: Idle,
+) -> Result<Counted> {
     let work = || -> Result<Counted> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         if idle == Idle::Spins {
             // A task that is always ready: the runtime only ever looks for events.
             runtime.spawn(async {
@@ -120,17 +121,11 @@ pub fn drive_idling<C: Client>(target: Target, clients: &mut [C], until: Until, 
     // A thread of its own, since the caller may be inside another runtime.
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| place::on_core(LOAD, work)?);
-        thread
-            .join()
-            .unwrap_or_else(|_| bail!("the load has panicked"))
+        thread.join().unwrap_or_else(|_| bail!("the load has panicked"))
     })
 }
 
-async fn drive_all<C: Client>(
-    target: Target,
-    clients: &mut [C],
-    until: Until,
-) -> Result<Counted> {
+async fn drive_all<C: Client>(target: Target, clients: &mut [C], until: Until) -> Result<Counted> {
     let mut streams = Vec::new();
     for _ in 0..clients.len() {
         let stream = TcpStream::connect(target.addr).await?;
@@ -275,9 +270,7 @@ fn length_of(head: &[u8]) -> usize {
     const NAME: &[u8] = b"\r\ncontent-length: ";
     let Some(at) = find(head, NAME) else { return 0 };
     let digits = head[at + NAME.len()..].iter();
-    digits
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
+    digits.take_while(|byte| byte.is_ascii_digit()).fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
 }
 
 /// Where `needle` begins; looks for its last byte's rare neighbour first by comparing whole slices
@@ -300,7 +293,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_with_its_last_byte() {
-        let text = b"HTTP/1.1 200 OK\r\ncontent-type: x\r\ncontent-length: 12\r\ndate: y\r\n\r\n{\"a\":\"bcde\"}";
+        let text =
+            b"HTTP/1.1 200 OK\r\ncontent-type: x\r\ncontent-length: 12\r\ndate: y\r\n\r\n{\"a\":\"bcde\"}";
         for filled in 0..=text.len() {
             let mut answer = Answer { bytes: text.to_vec(), filled, head: 0 };
             assert_eq!(answer.is_whole(), filled == text.len(), "{filled}");

@@ -30,8 +30,7 @@ pub fn on_core<T>(core: usize, work: impl FnOnce() -> T) -> Result<T> {
     let before = sched_getaffinity(None)?;
     let mut only = CpuSet::new();
     only.set(core);
-    sched_setaffinity(None, &only)
-        .with_context(|| format!("cannot keep a thread on core {core}"))?;
+    sched_setaffinity(None, &only).with_context(|| format!("cannot keep a thread on core {core}"))?;
     let done = work();
     sched_setaffinity(None, &before)?;
     Ok(done)

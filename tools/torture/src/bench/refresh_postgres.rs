@@ -9,6 +9,7 @@ use ligand_storage::testing::ROTATE;
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
+use super::Bench;
 use super::clients::{Refreshes, USER_AGENT};
 use super::figure::{Figure, Reach, alternate};
 use super::installation::Installation;
@@ -16,7 +17,6 @@ use super::load::{Until, drive};
 use super::place::{self, LOAD, MEASURED};
 use super::refresh_sqlite::{CONNECTIONS, SESSIONS};
 use super::seed::{self, Heads};
-use super::Bench;
 use crate::cluster::Cluster;
 use crate::database::{Database, Engine};
 
@@ -72,7 +72,8 @@ fn measure(bench: &mut Bench, runtime: &Runtime, urls: [&str; 2], count: usize) 
     let rates: Vec<_> = rounds.iter().map(|(ours, pgbench)| (ours.rate(), *pgbench)).collect();
     let p99: Vec<_> = rounds.iter().map(|(ours, _)| ours.quantile_ms(0.99)).collect();
     let cpu: Vec<_> = rounds.iter().map(|(ours, _)| ours.cpu_us()).collect();
-    let what = format!("refresh, PostgreSQL, {CONNECTIONS} connections, {count} sessions, beside pgbench -c {POOL}");
+    let what =
+        format!("refresh, PostgreSQL, {CONNECTIONS} connections, {count} sessions, beside pgbench -c {POOL}");
     Ok(vec![
         Figure::beside(what, "1/s", &rates, Some(Reach::AtLeast(0.70))),
         Figure::alone("refresh, PostgreSQL, p99", "ms", &p99, None),
@@ -81,7 +82,9 @@ fn measure(bench: &mut Bench, runtime: &Runtime, urls: [&str; 2], count: usize) 
 }
 
 fn fill(runtime: &Runtime, url: &str, seeded: &[seed::Seeded], bench: &mut Bench) -> Result<()> {
-    with_client(runtime, url, async |client| seed::postgres(client, seeded, Heads::Unacknowledged, &mut bench.rng).await)
+    with_client(runtime, url, async |client| {
+        seed::postgres(client, seeded, Heads::Unacknowledged, &mut bench.rng).await
+    })
 }
 
 fn with_client(
@@ -131,7 +134,17 @@ impl PgBench {
     /// Updates per second.
     fn run(&self, seconds: u64) -> Result<f64> {
         let mut command = Command::new("pgbench");
-        command.args(["-n", "-M", "prepared", "-j", "1", "-c", &POOL.to_string(), "-T", &seconds.to_string()]);
+        command.args([
+            "-n",
+            "-M",
+            "prepared",
+            "-j",
+            "1",
+            "-c",
+            &POOL.to_string(),
+            "-T",
+            &seconds.to_string(),
+        ]);
         for (name, value) in variables() {
             command.args(["-D", &format!("{name}={value}")]);
         }
@@ -174,7 +187,20 @@ fn variables() -> [(&'static str, String); 8] {
 fn statement() -> String {
     let id = id_of("cast(:n as bigint)");
     let parameters = [
-        id.as_str(), ":rt", "null", "0", "cast(:now as bigint)", ":sealed", ":rt", ":at", ":rt_exp", ":at_exp", "0", "0", ":ip", ":agent",
+        id.as_str(),
+        ":rt",
+        "null",
+        "0",
+        "cast(:now as bigint)",
+        ":sealed",
+        ":rt",
+        ":at",
+        ":rt_exp",
+        ":at_exp",
+        "0",
+        "0",
+        ":ip",
+        ":agent",
     ];
     let mut sql = ROTATE.to_owned();
     // From the last, so that $1 is not taken for the beginning of $10.

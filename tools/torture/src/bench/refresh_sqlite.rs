@@ -54,7 +54,12 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
         // Two answers make one cycle.
         cycles.push(drive(side.server.target(), &mut side.refreshes, until)?.rate() / 2.0);
     }
-    figures.push(Figure::alone("refresh and first use of the new access token, SQLite FULL", "1/s", &cycles, None));
+    figures.push(Figure::alone(
+        "refresh and first use of the new access token, SQLite FULL",
+        "1/s",
+        &cycles,
+        None,
+    ));
     Ok(figures)
 }
 
@@ -101,7 +106,8 @@ impl EngineAlone {
     fn open(file: &Path, seeded: &[Seeded], mut rng: Rng) -> Result<Self> {
         let connection = Connection::open(file)?;
         connection.query_row("pragma journal_mode = wal", [], |_| Ok(()))?;
-        connection.execute_batch("pragma synchronous = full; pragma fullfsync = on; pragma secure_delete = fast")?;
+        connection
+            .execute_batch("pragma synchronous = full; pragma fullfsync = on; pragma secure_delete = fast")?;
         let mut heads: Vec<_> = seeded.iter().map(|seeded| (seeded.id.0, seeded.refresh_hash.0)).collect();
         rng.shuffle(&mut heads);
         Ok(Self { connection, heads, next: 0, rng })

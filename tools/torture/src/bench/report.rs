@@ -10,7 +10,8 @@ use serde_json::json;
 use super::figure::{Figure, Reach};
 
 /// The head of the table.
-pub const HEAD: &str = "| what | measured | yardstick | ratio | reach | reached | |\n|---|---|---|---|---|---|---|";
+pub const HEAD: &str =
+    "| what | measured | yardstick | ratio | reach | reached | |\n|---|---|---|---|---|---|---|";
 
 /// One line of the table.
 pub fn line(figure: &Figure, quick: bool) -> String {
@@ -84,7 +85,9 @@ fn plot(figures: &[Figure], machine: &str) -> String {
     let (mut least, mut most) = (Vec::new(), Vec::new());
     for figure in figures {
         match figure.reach {
-            Some(Reach::AtLeast(reach)) => least.push((figure, figure.judged / reach, format!("≥ {reach:.2}"))),
+            Some(Reach::AtLeast(reach)) => {
+                least.push((figure, figure.judged / reach, format!("≥ {reach:.2}")))
+            }
             Some(Reach::AtMost(reach)) => most.push((figure, figure.judged / reach, format!("≤ {reach}"))),
             None => {}
         }
@@ -131,7 +134,11 @@ fn bar(body: &mut String, y: f64, figure: &Figure, share: f64, reach: &str) {
         LABELS - 10.0,
         escaped(&figure.what)
     );
-    let _ = writeln!(body, "<rect x=\"{LABELS}\" y=\"{:.0}\" width=\"{length:.1}\" height=\"16\" fill=\"{colour}\"/>", y + 3.0);
+    let _ = writeln!(
+        body,
+        "<rect x=\"{LABELS}\" y=\"{:.0}\" width=\"{length:.1}\" height=\"16\" fill=\"{colour}\"/>",
+        y + 3.0
+    );
     let _ = writeln!(
         body,
         "<text x=\"{:.0}\" y=\"{text_y:.0}\" class=\"v\">{} ({})</text>",

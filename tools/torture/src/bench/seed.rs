@@ -147,9 +147,8 @@ pub fn now_ms() -> i64 {
 pub fn sqlite(file: &Path, sessions: &[Seeded], heads: Heads, rng: &mut Rng) -> Result<()> {
     let mut connection = Connection::open(file)?;
     // Until it is filled there is nothing to lose.
-    connection.execute_batch(
-        "pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;",
-    )?;
+    connection
+        .execute_batch("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;")?;
     let now = now_ms();
     let hash = password_hash()?;
     let transaction = connection.transaction()?;
@@ -160,7 +159,8 @@ pub fn sqlite(file: &Path, sessions: &[Seeded], heads: Heads, rng: &mut Rng) -> 
         for number in 0..users(sessions.len()) {
             user.execute(params![user_id(number), localpart(number), hash, now])?;
         }
-        let mut device = transaction.prepare("insert into devices (user_id, device_id, created_at) values (?1, ?2, ?3)")?;
+        let mut device = transaction
+            .prepare("insert into devices (user_id, device_id, created_at) values (?1, ?2, ?3)")?;
         let mut session = transaction.prepare(&format!(
             "insert into sessions ({COLUMNS}) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, {})",
             common(now)
@@ -199,9 +199,8 @@ pub async fn postgres(
 ) -> Result<()> {
     let now = now_ms();
     let hash = password_hash()?;
-    let users = (0..users(sessions.len())).map(|number| {
-        format!("{}\t{}\t{hash}\t{now}\t{now}\n", user_id(number), localpart(number))
-    });
+    let users = (0..users(sessions.len()))
+        .map(|number| format!("{}\t{}\t{hash}\t{now}\t{now}\n", user_id(number), localpart(number)));
     copy(client, "users (id, localpart, password_hash, created_at, password_changed_at)", users).await?;
     let devices = (0..sessions.len()).map(|number| {
         let user = user_id(number / DEVICES_PER_USER);

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 
+use super::Bench;
 use super::clients::{Refreshes, SignIns};
 use super::figure::{Figure, Reach, alternate};
 use super::installation::Installation;
 use super::load::{Counted, Until, drive};
 use super::place::{self, MEASURED};
 use super::seed::{self, Heads, PASSWORD};
-use super::Bench;
 
 /// Enough that the password threads never wait for a request.
 const CONNECTIONS: usize = 8;
@@ -29,11 +29,8 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
     let until = Until::Time(bench.round);
 
     let mut sign_ins = SignIns::several(CONNECTIONS);
-    let rounds = alternate(
-        bench.rounds,
-        || drive(server.target(), &mut sign_ins, until),
-        || raw_argon2(bench.round),
-    )?;
+    let rounds =
+        alternate(bench.rounds, || drive(server.target(), &mut sign_ins, until), || raw_argon2(bench.round))?;
     let rates: Vec<_> = rounds.iter().map(|(ours, raw)| (ours.rate(), *raw)).collect();
     let what = "sign-in, beside raw Argon2id on the same core";
     let mut figures = vec![Figure::beside(what, "1/s", &rates, Some(Reach::AtLeast(0.95)))];
@@ -43,7 +40,10 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
     let mut p99 = Vec::new();
     for _ in 0..bench.rounds {
         let idle = drive(server.target(), &mut refreshes, until)?.quantile_ms(0.99);
-        p99.push((in_storm(server.target(), &mut refreshes, bench.round)?.quantile_ms(0.99), 2.0 * idle + 10.0));
+        p99.push((
+            in_storm(server.target(), &mut refreshes, bench.round)?.quantile_ms(0.99),
+            2.0 * idle + 10.0,
+        ));
     }
     let what = format!("refresh p99 while {STORM} sign in, beside twice the idle one and 10 ms");
     figures.push(Figure::beside(what, "ms", &p99, Some(Reach::AtMost(1.0))));
@@ -69,8 +69,12 @@ fn raw_argon2(time: Duration) -> Result<f64> {
         let mut blocks = vec![argon2::Block::default(); argon2.params().block_count()];
         let (began, mut hashes, mut out) = (Instant::now(), 0_u32, [0; 32]);
         while began.elapsed() < time {
-            let hashed =
-                argon2.hash_password_into_with_memory(PASSWORD.as_bytes(), b"sixteen bytes of", &mut out, &mut blocks);
+            let hashed = argon2.hash_password_into_with_memory(
+                PASSWORD.as_bytes(),
+                b"sixteen bytes of",
+                &mut out,
+                &mut blocks,
+            );
             hashed.map_err(|error| anyhow!("Argon2id: {error}"))?;
             hashes += 1;
         }

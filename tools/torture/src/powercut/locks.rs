@@ -63,9 +63,9 @@ impl ShmLocks {
     /// Takes `count` slots from `first` on, all or none.
     pub fn lock(&mut self, handle: Handle, first: usize, count: usize, alone: bool) -> bool {
         let Some(slots) = self.0.get_mut(first..first + count) else { return false };
-        let free = slots.iter().all(|holders| {
-            holders.iter().all(|(other, is_alone)| *other == handle || !(alone || *is_alone))
-        });
+        let free = slots
+            .iter()
+            .all(|holders| holders.iter().all(|(other, is_alone)| *other == handle || !(alone || *is_alone)));
         if free {
             for holders in slots {
                 holders.insert(handle, alone);

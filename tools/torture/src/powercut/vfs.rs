@@ -216,9 +216,8 @@ unsafe extern "C" fn x_read(
     offset: i64,
 ) -> c_int {
     // SAFETY: an open file, and a buffer of `len` bytes that is SQLite's alone.
-    let (open, buffer) = unsafe {
-        (open_file(file), std::slice::from_raw_parts_mut(buffer.cast::<u8>(), len as usize))
-    };
+    let (open, buffer) =
+        unsafe { (open_file(file), std::slice::from_raw_parts_mut(buffer.cast::<u8>(), len as usize)) };
     code(open.disk.read(open.opened.file, offset as usize, buffer))
 }
 
@@ -303,7 +302,12 @@ unsafe extern "C" fn x_shm_map(
     code(region.map(drop))
 }
 
-unsafe extern "C" fn x_shm_lock(file: *mut ffi::sqlite3_file, first: c_int, count: c_int, flags: c_int) -> c_int {
+unsafe extern "C" fn x_shm_lock(
+    file: *mut ffi::sqlite3_file,
+    first: c_int,
+    count: c_int,
+    flags: c_int,
+) -> c_int {
     // SAFETY: an open file.
     let open = unsafe { open_file(file) };
     let (first, count) = (first as usize, count as usize);

@@ -4,6 +4,7 @@
 //!
 //! Control: a mark in a device's display name, which is stored, must be found.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -41,7 +42,8 @@ async fn trial(ctx: &Context, engine: &Engine, real: &mut Findings, control: &mu
         ("RUST_LOG", "trace"),
     ];
     let (database, mut server) = ctx.server(engine, &settings).await?;
-    let mut busy = Busy { client: server.client(), rng: ctx.rng(11), secrets: Vec::new() };
+    let mut busy =
+        Busy { addr: server.addr(), client: server.client(), rng: ctx.rng(11), secrets: Vec::new() };
     let name_mark = busy.rng.word();
     for round in 0..ctx.cycles(3, 30) {
         busy.hour(&server, round, &name_mark).await?;
@@ -116,6 +118,7 @@ async fn rows(url: &str) -> Result<Vec<u8>> {
 
 /// One client that does everything right and wrong, and remembers every secret.
 struct Busy {
+    addr: SocketAddr,
     client: Client,
     rng: Rng,
     secrets: Vec<Needle>,
@@ -180,8 +183,10 @@ impl Busy {
         }
         let broken = format!("{{\"password\": \"{wrong}\", ");
         self.send(&Message::request("POST", LOGIN, None, broken.as_bytes())).await;
-        let huge = json!({ "password": wrong, "user": "x".repeat(100_000) });
-        self.post(LOGIN, None, &huge).await;
+        let huge = json!({ "password": wrong, "user": "x".repeat(100_000) }).to_string();
+        // On a connection of its own: the server closes it rather than read on.
+        let request = Message::request("POST", LOGIN, None, huge.as_bytes());
+        let _ = Client::new(self.addr).exchange(&request).await;
     }
 
     /// Signs in; the access and the refresh token.

@@ -34,10 +34,15 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
     let (mut real, mut back, mut forward) = Default::default();
     set_back(ctx, &library, &mut real, &mut back).await?;
     set_forward(ctx, &library, &mut real, &mut forward).await?;
-    if back.violations().is_empty() {
-        return Ok(Verdict::Failed("the control of the step back was not detected".to_owned()));
+    for (step, findings) in [("back", &back), ("forward", &forward)] {
+        if findings.violations().is_empty() {
+            return Ok(Verdict::Failed(format!("the control of the step {step} was not detected")));
+        }
     }
-    Ok(real.judge(&forward))
+    let mut control = Findings::default();
+    control.absorb("back", back);
+    control.absorb("forward", forward);
+    Ok(real.judge(&control))
 }
 
 /// The preloaded library, where Debian and others put it.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use anyhow::Result;
 
 use crate::context::{Context, Verdict};
-use crate::powercut;
+use crate::{linear, powercut};
 
 mod canary;
 mod clocks;
@@ -50,6 +50,11 @@ pub const RUNS: &[Run] = &[
         name: "single-use",
         shows: "single-use things succeed once, raced 32 ways",
         start: |ctx| Box::pin(single_use::run(ctx)),
+    },
+    Run {
+        name: "linear",
+        shows: "answers to clients at once are those of some order, one at a time",
+        start: |ctx| Box::pin(linear::run(ctx)),
     },
     Run {
         name: "kill",

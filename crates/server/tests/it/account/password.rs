@@ -191,7 +191,8 @@ both! {
         for n in 0..4 {
             let alice = user.log_in().await;
             let body = json!({"new_password": PASSWORD, "auth": alice.password_auth(&Value::Null)});
-            let answers = at_once(vec![alice.post("v3/account/password", body), alice.post("v3/logout", json!({}))]).await;
+            let (change, end) = (alice.post("v3/account/password", body), alice.post("v3/logout", json!({})));
+            let answers = at_once(vec![change, end]).await;
             answers[1].expect_ok();
             // Before the end, or not at all.
             if answers[0].status != 200 {
