@@ -73,7 +73,10 @@ impl Store {
             Address::Sqlite(address) => Backend::Sqlite(Sqlite::open(address, options, hooks.clone()).await?),
             Address::Postgres(url) => Backend::Postgres(Postgres::open(&url, options, hooks.clone()).await?),
         };
-        let live = Arc::new(Live::default());
+        let live = Arc::new(match backend {
+            Backend::Sqlite(_) => Live::alone(),
+            Backend::Postgres(_) => Live::default(),
+        });
         let memory = Arc::clone(&live);
         hooks.add_committed(Arc::new(move |touched| memory.forget(touched)));
         let writes_feed = matches!(backend, Backend::Postgres(_)) || options.mode == OpenMode::Tool;

@@ -6,7 +6,8 @@
 //! read that raced with a commit is used (it began after its request came) but not kept: each
 //! shard counts what it was told to forget, and a reader keeps its row only if the count stands
 //! still. What other processes change comes through the feed; a kept entry counts only while the
-//! last complete poll began less than [`LEASE`] ago, and no longer than [`ENTRY_AGE_MAX`].
+//! last complete poll began less than [`LEASE`] ago, and no longer than [`ENTRY_AGE_MAX`], or
+//! [`ENTRY_AGE_MAX_ALONE`] where no other server works on the database.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ use crate::{Store, StoreError, Touched};
 pub const LEASE: Duration = Duration::from_secs(1);
 /// After this an entry is read again, whatever the feed says.
 pub const ENTRY_AGE_MAX: Duration = Duration::from_secs(30);
+/// The same on SQLite, where this process is the only server: it has itself forgotten what it
+/// changed, and reading a million sessions again every half minute would be most of its work. Bounds
+/// memory to the sessions of the last hour.
+pub const ENTRY_AGE_MAX_ALONE: Duration = Duration::from_secs(60 * 60);
 /// More shards than cores by far, so that a commit rarely meets a check.
 const SHARDS: usize = 256;
 
@@ -117,6 +122,7 @@ pub struct Live {
     /// reads only by reading; users change rarely.
     users_forgotten: AtomicU64,
     hasher: RandomState,
+    entry_age_max: Duration,
     made: Instant,
     /// When the last complete poll of the feed began, in milliseconds since `made`; `u64::MAX`
     /// before the first.
@@ -134,6 +140,7 @@ impl Default for Live {
             users: shards(),
             users_forgotten: AtomicU64::new(0),
             hasher: RandomState::new(),
+            entry_age_max: ENTRY_AGE_MAX,
             made: Instant::now(),
             polled_at: AtomicU64::new(u64::MAX),
         }
@@ -141,6 +148,12 @@ impl Default for Live {
 }
 
 impl Live {
+    /// A memory for the only server of a database.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { entry_age_max: ENTRY_AGE_MAX_ALONE, ..Self::default() }
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -159,7 +172,7 @@ impl Live {
         }
         let hash = self.hash(id);
         let entry = Arc::clone(shard(&self.sessions, hash).kept.read().find(hash, |entry| entry.id == id)?);
-        let fresh = now.saturating_sub(entry.read_at) < millis(ENTRY_AGE_MAX);
+        let fresh = now.saturating_sub(entry.read_at) < millis(self.entry_age_max);
         (fresh && !entry.user.stale.load(Ordering::Acquire)).then_some(entry)
     }
 
@@ -211,7 +224,7 @@ impl Live {
         let now = self.elapsed_ms();
         for shard in &self.sessions {
             shard.kept.write().retain(|entry| {
-                now.saturating_sub(entry.read_at) < millis(ENTRY_AGE_MAX)
+                now.saturating_sub(entry.read_at) < millis(self.entry_age_max)
                     && !entry.user.stale.load(Ordering::Acquire)
             });
         }

@@ -59,7 +59,8 @@ pub struct StoreOptions {
     pub migrate: bool,
     /// Reader threads (SQLite).
     pub readers: usize,
-    /// Connections in all (PostgreSQL), the listening one apart.
+    /// Connections for single writes, as refreshes are (PostgreSQL). Half as many again serve reads and
+    /// transactions, and one listens.
     pub pool_size: usize,
     /// How long a request waits for a connection (PostgreSQL).
     pub pool_wait: Duration,

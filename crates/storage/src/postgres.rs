@@ -1,6 +1,6 @@
-//! PostgreSQL: a small pool, prepared statements, one pipelined transaction per batch.
+//! PostgreSQL: two small pools, prepared statements, one pipelined transaction per batch.
 //!
-//! A batch of one statement runs in autocommit; a longer one sends BEGIN, then all its statements at
+//! A batch of one statement runs in autocommit; a longer one sends BEGIN and all its statements at
 //! once, looks at the row counts, then sends COMMIT or ROLLBACK. Commits run in tasks of their own,
 //! so a caller that goes away cannot cut one short. `connect` opens and checks connections, `tls`
 //! reads the address, `listen` keeps the connection that hears NOTIFY, `statement` runs one
@@ -38,8 +38,11 @@ pub(crate) struct Postgres {
 
 /// What a commit task needs beyond the life of a request.
 pub(super) struct Shared {
-    /// One for everything: a connection kept for some kind of work is missing where the work is.
-    pool: Pool,
+    /// For single statements that write, in autocommit.
+    writing: Pool,
+    /// For reads and for transactions: read-only by default, so that a statement of a batch whose
+    /// BEGIN failed is refused instead of standing alone.
+    guarded: Pool,
     hooks: Arc<Hooks>,
     announce: listen::Announce,
     under_way: UnderWay,
@@ -53,8 +56,13 @@ impl Postgres {
     ) -> Result<Self, OpenError> {
         let connector = Connector::new(url, options)?;
         connector.check_and_migrate(options).await?;
+        // Commits that wait for the disk together share its time, so every connection that refreshes
+        // lack makes all of them slower: the others come on top.
+        let writing_size = options.pool_size.max(1);
+        let guarded_size = options.pool_size.div_ceil(2).max(1);
         let shared = Arc::new(Shared {
-            pool: connector.pool(options.pool_size.max(1), options.pool_wait)?,
+            writing: connector.pool(writing_size, options.pool_wait, connect::Default::ReadWrite)?,
+            guarded: connector.pool(guarded_size, options.pool_wait, connect::Default::ReadOnly)?,
             hooks,
             announce: listen::Announce::default(),
             under_way: UnderWay::default(),
@@ -63,7 +71,7 @@ impl Postgres {
     }
 
     pub(crate) async fn read(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let client = take(&self.shared.pool).await?;
+        let client = take(&self.shared.guarded).await?;
         let read = async {
             let prepared = statement::prepare(&client, sql).await?;
             Ok(statement::run(&client, &prepared, &params).await?.rows)
@@ -97,7 +105,7 @@ impl Postgres {
             let done = matches!(outcome, Ok(Committed::Done(_)));
             let _ = reply.send(outcome);
             if notify && done {
-                shared.announce.announce(&shared.pool).await;
+                shared.announce.announce(&shared.writing).await;
             }
         });
         // A task that dies has not said whether it committed.
@@ -143,7 +151,8 @@ impl Postgres {
     pub(crate) async fn close(&self) {
         self.shared.under_way.close().await;
         self.listener.lock().take();
-        self.shared.pool.close();
+        self.shared.writing.close();
+        self.shared.guarded.close();
     }
 }
 

@@ -138,7 +138,10 @@ pub(super) static SECTIONS: &[Section] = &[
         doc: "Where accounts and sessions are kept.",
         keys: &[
             key!(database.url, "`sqlite:PATH` or `postgres://user:password@host/database`. Absent: `ligand.db` in the data folder. A password is better put in the environment variable than in the file.", example r#""postgres://ligand:password@localhost/ligand""#),
-            key!(database.pool_size, "Connections to PostgreSQL, at least 1."),
+            key!(
+                database.pool_size,
+                "Connections to PostgreSQL for refreshes, at least 1. Half as many again serve everything else."
+            ),
         ],
     },
     Section {

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio_postgres::Statement;
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{CommitObservation, Committed, Expect, StoreError, Write};
 /// Deadlocks and serialization failures are repeated this often, with growing pauses.
 const ATTEMPTS_MAX: u32 = 6;
 
+/// Says READ WRITE because the connections of transactions are read-only by default.
 const BEGIN: &str = "begin isolation level read committed read write";
 
 /// How one attempt ended.
@@ -77,7 +78,7 @@ pub(super) async fn commit(shared: &Shared, writes: &[Write]) -> Result<Committe
 }
 
 async fn single(shared: &Shared, write: &Write) -> Result<Attempt, StoreError> {
-    let client = take(&shared.pool).await?;
+    let client = take(&shared.writing).await?;
     let prepared = match in_time(statement::prepare(&client, write.statement.sql)).await {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -106,7 +107,7 @@ async fn single(shared: &Shared, write: &Write) -> Result<Attempt, StoreError> {
 }
 
 async fn transaction(shared: &Shared, writes: &[Write]) -> Result<Attempt, StoreError> {
-    let client = take(&shared.pool).await?;
+    let client = take(&shared.guarded).await?;
     let answers = match in_time(pipeline(&client, writes)).await {
         Ok(answers) => answers,
         Err(failure) => {
@@ -135,19 +136,20 @@ async fn transaction(shared: &Shared, writes: &[Write]) -> Result<Attempt, Store
     }
 }
 
-/// All statements go out together, once BEGIN is known to have worked: without it each would stand
-/// alone. The answers come in their order.
+/// BEGIN and all statements go out together; the answers come in their order.
 async fn pipeline(client: &Object, writes: &[Write]) -> Result<Vec<Result<Ran, Failure>>, Failure> {
     let mut prepared: Vec<Statement> = Vec::with_capacity(writes.len());
     for write in writes {
         prepared.push(statement::prepare(client, write.statement.sql).await?);
     }
-    simple(client, BEGIN).await?;
     let statements = writes.iter().zip(&prepared);
-    // A future sends when it is first polled, and `join_all` polls from left to right.
-    let statements =
-        statements.map(|(write, prepared)| statement::run(client, prepared, &write.statement.params));
-    Ok(join_all(statements).await)
+    // A future sends when it is first polled, and `join` polls from left to right.
+    let statements = join_all(
+        statements.map(|(write, prepared)| statement::run(client, prepared, &write.statement.params)),
+    );
+    let (begun, answers) = join(simple(client, BEGIN), statements).await;
+    begun?;
+    Ok(answers)
 }
 
 /// What the row counts say. The first failure decides: those after it are its consequence.

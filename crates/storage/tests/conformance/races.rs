@@ -178,7 +178,7 @@ on_both! {
             assert!(alive(&store, user).await.is_empty(), "{ending:?}");
             assert_eq!(marked_live(&store, user).await, 0, "{ending:?}");
         }
-        assert!(refreshed > 20, "the endings met no refresh");
+        assert!(refreshed > 12, "the endings met no refresh");
     }
 
     a_spared_session_goes_on_through_the_change(store) {

@@ -206,12 +206,18 @@ fn token_in(body: &[u8], name: &[u8]) -> Result<Text> {
 /// Signs in as one of the seeded accounts, again and again on one device.
 pub struct SignIns {
     request: Vec<u8>,
+    pause: Duration,
 }
 
 impl SignIns {
     /// One account for each.
     pub fn several(connections: usize) -> Vec<Self> {
         (0..connections).map(Self::new).collect()
+    }
+
+    pub fn pausing(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 
     fn new(user: usize) -> Self {
@@ -223,7 +229,7 @@ impl SignIns {
             "POST {LOGIN} HTTP/1.1\r\nhost: localhost\r\nuser-agent: {USER_AGENT}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Self { request: request.into_bytes() }
+        Self { request: request.into_bytes(), pause: Duration::ZERO }
     }
 }
 
@@ -235,6 +241,10 @@ impl Client for SignIns {
 
     fn answer(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
+    }
+
+    fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// A full queue of passwords is said so.

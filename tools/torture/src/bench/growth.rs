@@ -73,7 +73,7 @@ fn refresh(bench: &mut Bench) -> Result<Vec<Figure>> {
     for _ in 0..bench.rounds {
         let refresh = |side: &mut Side| Ok(drive(side.server.target(), &mut side.refreshes, until)?.rate());
         ours.extend(alternate(1, || refresh(&mut of_many), || refresh(&mut of_some))?);
-        let rotate = |side: &mut Side| side.engine.run(bench.round);
+        let rotate = |side: &mut Side| side.engine.run(bench.round).map(|alone| alone.rate);
         engine.extend(alternate(1, || rotate(&mut of_many), || rotate(&mut of_some))?);
     }
     let kept = |rounds: &[(f64, f64)]| rounds.iter().map(|(many, some)| many / some).collect::<Vec<f64>>();

@@ -165,6 +165,9 @@ async fn drive_all<C: Client>(target: Target, clients: &mut [C], until: Until) -
         counted.refused += run.refused;
         counted.latencies.extend(run.latencies);
     }
+    if counted.answers == 0 {
+        bail!("not one request was answered in time");
+    }
     Ok(counted)
 }
 

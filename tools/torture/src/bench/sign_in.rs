@@ -14,8 +14,10 @@ use super::seed::{self, Heads, PASSWORD};
 
 /// Enough that the password threads never wait for a request.
 const CONNECTIONS: usize = 8;
-/// In the storm: more than the queue takes, so that some are told to come back.
+/// In the storm: more than the queue takes, so that some are told to come back, which they do after
+/// a pause. Together they try some two hundred times a second.
 const STORM: usize = 128;
+const STORM_PAUSE: Duration = Duration::from_millis(500);
 const REFRESHING: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 const SESSIONS: usize = 8_000;
@@ -52,7 +54,8 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
 
 /// Refreshes while many more sign in than the pool can hash.
 fn in_storm(target: super::load::Target, refreshes: &mut [Refreshes], time: Duration) -> Result<Counted> {
-    let mut storm = SignIns::several(STORM);
+    let storm = SignIns::several(STORM).into_iter();
+    let mut storm: Vec<_> = storm.map(|client| client.pausing(STORM_PAUSE)).collect();
     std::thread::scope(|scope| {
         // Longer on both sides than what is measured beside it.
         let storm = scope.spawn(|| drive(target, &mut storm, Until::Time(time + time / 5)));

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
 use parking_lot::Mutex;
 
 use crate::client::{Outcome, Pair, outcome};
@@ -42,7 +43,7 @@ impl Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pair(pair) => write!(f, "pair {} {}", short(&pair.access), short(&pair.refresh)),
+            Self::Pair(pair) => write!(f, "{} {}", named(&pair.access), named(&pair.refresh)),
             Self::Done => f.write_str("200"),
             Self::Refused { status, soft } => write!(f, "{status} soft_logout {soft}"),
             Self::Lost => f.write_str("no answer"),
@@ -102,11 +103,19 @@ impl History {
 fn brief(call: &Call) -> String {
     match call {
         Call::Login => "login".to_owned(),
-        Call::Use(token) => format!("use {}", short(token)),
-        Call::Refresh(token) => format!("refresh {}", short(token)),
-        Call::TokenRefresh(token) => format!("tokenrefresh {}", short(token)),
-        Call::Logout(token) => format!("logout {}", short(token)),
+        Call::Use(token) => format!("use {}", named(token)),
+        Call::Refresh(token) => format!("refresh {}", named(token)),
+        Call::TokenRefresh(token) => format!("tokenrefresh {}", named(token)),
+        Call::Logout(token) => format!("logout {}", named(token)),
     }
+}
+
+/// A token by its kind, its generation (which it tells without any key) and its last characters.
+fn named(token: &str) -> String {
+    let (prefix, encoded) = token.split_once('_').unwrap_or(("", token));
+    let raw = BASE64URL_NOPAD.decode(encoded.as_bytes()).unwrap_or_default();
+    let generation = raw.get(16..20).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    format!("{prefix}{generation}({})", short(token))
 }
 
 /// Writes a history down while it happens. A beginning is written before the request leaves, an

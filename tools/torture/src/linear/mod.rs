@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use ligand_protocol::session::Session;
 use ligand_protocol::token::{Presented, TagKeys, TokenKind};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -26,6 +27,7 @@ use crate::rng::Rng;
 use crate::wire::Message;
 use double::Double;
 use history::{Answer, History, Recorder};
+use spec::Memory;
 
 mod double;
 mod history;
@@ -47,6 +49,8 @@ const TAKES_MAX: Duration = Duration::from_secs(25);
 const CONTROL_CALLS_MAX: usize = 1_000;
 /// Histories of the double with its guard.
 const GUARDED_HISTORIES: i64 = 10;
+/// Events shown of a history that fails.
+const TOLD_EVENTS: usize = 24;
 const SECRET: &str = "a long enough secret";
 
 /// Both engines, then the double with and without its guard.
@@ -122,6 +126,7 @@ struct Tally {
     calls: usize,
     lost: usize,
     slow: usize,
+    lagged: usize,
 }
 
 impl Tally {
@@ -130,6 +135,7 @@ impl Tally {
         self.calls += judged.calls;
         self.lost += judged.lost;
         self.slow += usize::from(judged.slow);
+        self.lagged += usize::from(judged.lagged);
         if let Some(violation) = judged.violation {
             findings.violation(format!("after {} calls: {violation}", self.calls));
         }
@@ -140,6 +146,7 @@ impl Tally {
         findings.count("calls", self.calls);
         findings.count("without an answer", self.lost);
         findings.count("too slow to judge", self.slow);
+        findings.count("memory lagged until the answer", self.lagged);
         let tested = self.slow * 10 <= self.histories;
         findings.require(tested, || "most histories were too slow to judge".to_owned());
     }
@@ -151,6 +158,7 @@ struct Judged {
     calls: usize,
     lost: usize,
     slow: bool,
+    lagged: bool,
     violation: Option<String>,
 }
 
@@ -188,30 +196,31 @@ async fn trial(targets: Vec<Target>, pair: Pair, keys: &TagKeys, rng: &mut Rng) 
         return Ok(judged);
     }
     let keys = keys.clone();
-    judged.violation = tokio::task::spawn_blocking(move || violation(&first, &keys, &history)).await??;
+    let judging = tokio::task::spawn_blocking(move || judge(&first, &keys, &history));
+    (judged.lagged, judged.violation) = judging.await??;
     Ok(judged)
 }
 
-/// The shortest beginning of the history that no order explains, if there is one.
-fn violation(
-    first: &ligand_protocol::session::Session,
-    keys: &TagKeys,
-    history: &History,
-) -> Result<Option<String>> {
-    if spec::is_linearizable(first, keys, history)? {
-        return Ok(None);
+/// What is wrong with a history, if anything; and whether memory had to lag to explain it.
+fn judge(first: &Session, keys: &TagKeys, history: &History) -> Result<(bool, Option<String>)> {
+    let explains = |history: &History, memory| spec::is_linearizable(first, keys, history, memory);
+    if explains(history, Memory::Current)? {
+        return Ok((false, None));
+    }
+    if explains(history, Memory::UntilAnswered)? {
+        return Ok((true, None));
     }
     // A beginning of a linearizable history is linearizable, so halving finds the event.
     let (mut good, mut bad) = (0, history.events.len());
     while bad - good > 1 {
         let middle = usize::midpoint(good, bad);
-        match spec::is_linearizable(first, keys, &history.until(middle))? {
+        match explains(&history.until(middle), Memory::UntilAnswered)? {
             true => good = middle,
             false => bad = middle,
         }
     }
-    let tail = history.until(bad).tail(16);
-    Ok(Some(format!("no order of {bad} events explains the last answer\n{tail}")))
+    let tail = history.until(bad).tail(TOLD_EVENTS);
+    Ok((false, Some(format!("no order of {bad} events explains the last answer\n{tail}"))))
 }
 
 /// Pairs that any client of the session has learnt, with their generation.

@@ -53,6 +53,17 @@ enum Part {
     Check,
     /// The second half, if the check with this number passed.
     EndAfter(usize),
+    /// What the step with this number changed is known to memory.
+    Publish(usize),
+}
+
+/// What a check that is answered from memory may go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The row as it is.
+    Current,
+    /// The row as it was before changes that have not been answered yet.
+    UntilAnswered,
 }
 
 /// A step with its number and the token it brings.
@@ -86,6 +97,8 @@ impl Steps {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     session: Session,
+    /// What memory holds at the least; the row itself, where memory is current.
+    published: Session,
     done: Steps,
     /// Checks of a sign-out that passed.
     passed: Steps,
@@ -95,6 +108,7 @@ struct State {
 #[derive(Clone)]
 pub struct Spec {
     state: State,
+    memory: Memory,
     keys: TagKeys,
     reached: Arc<Mutex<HashSet<State>>>,
 }
@@ -113,8 +127,12 @@ impl SequentialSpec for Spec {
             Part::Refresh(door) => self.refreshed(&step.presented, door, answer),
             Part::Check => self.checked(step, answer),
             Part::EndAfter(check) => self.ended_after(check, answer),
+            Part::Publish(of) => self.state.done.has(of).then(|| self.state.session.clone()),
         };
         let Some(session) = next else { return false };
+        if self.memory == Memory::Current || matches!(step.part, Part::Publish(_)) {
+            self.state.published = session.clone();
+        }
         self.state.session = session;
         self.state.done.add(step.number);
         self.reached.lock().insert(self.state.clone())
@@ -156,7 +174,12 @@ impl Spec {
 
     fn checked(&mut self, step: &Step, answer: &Answer) -> Option<Session> {
         let session = &self.state.session;
-        let verdict = session.check(OWNER, &step.presented, NOW);
+        let remembered = self.state.published.check(OWNER, &step.presented, NOW);
+        let verdict = match (remembered, answer) {
+            // From memory only a yes.
+            (CheckVerdict::Ok, Answer::Done) => CheckVerdict::Ok,
+            _ => session.check(OWNER, &step.presented, NOW),
+        };
         if let CheckVerdict::Refuse(refusal) = verdict {
             let told = Answer::Refused { status: 401, soft: refusal.soft_logout() };
             return (*answer == Answer::Lost || *answer == told).then(|| session.clone());
@@ -234,10 +257,15 @@ fn opened(id: SessionId, rt_hash: TokenHash, at_hash: TokenHash) -> Session {
 
 /// Whether one order of the calls, in which each takes effect at one moment between its beginning
 /// and its end, explains every answer.
-pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History) -> Result<bool> {
-    let state = State { session: first.clone(), done: Steps::default(), passed: Steps::default() };
-    let spec = Spec { state, keys: keys.clone(), reached: Arc::default() };
-    let steps = steps(keys, history)?;
+pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History, memory: Memory) -> Result<bool> {
+    let state = State {
+        session: first.clone(),
+        published: first.clone(),
+        done: Steps::default(),
+        passed: Steps::default(),
+    };
+    let spec = Spec { state, memory, keys: keys.clone(), reached: Arc::default() };
+    let steps = steps(keys, history, memory)?;
     let mut tester = LinearizabilityTester::new(spec);
     let mut lost = Vec::new();
     for event in &history.events {
@@ -245,9 +273,13 @@ pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History) -> Re
         for step in &steps[op] {
             let Op { client, answer, .. } = &history.ops[op];
             // Lost calls come last in the order of threads, so that they are tried last.
-            let second = matches!(step.part, Part::EndAfter(_));
+            let half = match step.part {
+                Part::Refresh(_) | Part::Check => 0,
+                Part::EndAfter(_) => 1,
+                Part::Publish(_) => 2,
+            };
             let is_lost = *answer == Answer::Lost;
-            let thread = (is_lost, if is_lost { op } else { *client }, second);
+            let thread = (is_lost, if is_lost { op } else { *client }, half);
             let told = match event {
                 Event::Begin(_) => tester.on_invoke(thread, step.clone()),
                 Event::End(_) => tester.on_return(thread, answer.clone()),
@@ -266,7 +298,7 @@ pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History) -> Re
 }
 
 /// The steps of every call.
-fn steps(keys: &TagKeys, history: &History) -> Result<Vec<Vec<Step>>> {
+fn steps(keys: &TagKeys, history: &History, memory: Memory) -> Result<Vec<Vec<Step>>> {
     let mut number = 0;
     let mut all = Vec::new();
     for op in &history.ops {
@@ -282,6 +314,9 @@ fn steps(keys: &TagKeys, history: &History) -> Result<Vec<Vec<Step>>> {
         let refused = matches!(op.answer, Answer::Refused { .. });
         if matches!(op.call, Call::Logout(_)) && !refused {
             parts.push(Part::EndAfter(number));
+        }
+        if memory == Memory::UntilAnswered && !refused {
+            parts.push(Part::Publish(number + parts.len() - 1));
         }
         let steps = parts.into_iter().zip(number..);
         all.push(

@@ -129,10 +129,10 @@ impl Busy {
         let password = self.password();
         let account = server.add_user(&format!("canary{round}"), &password).await?;
         self.fail_to_sign_in(&account).await;
-        let access = self.sign_in(&account, "ONE", Some(name_mark)).await?;
+        let access = self.sign_in(&account, "ONE", None).await?;
         self.refresh_rightly_and_wrongly(&access).await;
         self.misuse(&access.0, &access.1).await;
-        self.change_password(&account).await?;
+        self.change_password(&account, name_mark).await?;
         self.register(server, round).await
     }
 
@@ -244,9 +244,9 @@ impl Busy {
     }
 
     /// With a wrong password first, then rightly; then a device is deleted.
-    async fn change_password(&mut self, account: &Account) -> Result<()> {
+    async fn change_password(&mut self, account: &Account, name_mark: &str) -> Result<()> {
         let path = "/_matrix/client/v3/account/password";
-        let (access, _) = self.sign_in(account, "TWO", None).await?;
+        let (access, _) = self.sign_in(account, "TWO", Some(name_mark)).await?;
         let (wrong, new) = (self.password(), self.password());
         let mut body = json!({ "new_password": new });
         let opened = self.post(path, Some(&access), &body).await;

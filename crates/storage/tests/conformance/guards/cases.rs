@@ -206,6 +206,17 @@ pub fn statements() -> Vec<Statement> {
             ],
         ),
         plain(
+            "sessions::DELETE_DEVICE",
+            params![1, "A"],
+            vec![param("user_id = $1", 1, 2), param("device_id = $2", 2, "Z")],
+        ),
+        plain(
+            "sessions::BUMP_EPOCH",
+            params![1, 3],
+            vec![param("id = $1", 1, 9), param("epoch = $2", 2, 2)],
+        ),
+        plain("sessions::LOCK_USER", params![1], vec![param("id = $1", 1, 9)]),
+        plain(
             "sessions::AS_VERIFIED",
             params![1, 3, 50],
             vec![
