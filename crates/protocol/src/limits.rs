@@ -49,7 +49,7 @@ pub const DRAIN_MS_MAX: UnixMs = REQUEST_MS_MAX;
 
 // ---- one value ----
 
-/// Longest device display name, in characters; longer ones are cut. A line of a device list.
+/// Longest device display name, in characters; longer ones are refused. A line of a device list.
 pub const DISPLAY_NAME_CHARS_MAX: usize = 256;
 /// Longest part of a `User-Agent` kept, in bytes, cut at a character: browsers stay under 200.
 pub const USER_AGENT_BYTES_MAX: usize = 256;

@@ -144,7 +144,7 @@ impl Refresh<'_> {
         app.limiters.refresh(presented.session_id, *now).map_err(RefreshError::Limited)?;
         let fresh = app.fresh().map_err(|_| RefreshError::Unavailable("no randomness".to_owned()))?;
 
-        if let Some(issued) = self.rotate(Spending::Head, &fresh).await? {
+        if let Some(issued) = self.rotate(Spending::Head, &fresh, *now).await? {
             return Ok((issued, Success::Minted));
         }
         for _ in 0..CONFLICT_ATTEMPTS_MAX {
@@ -152,18 +152,20 @@ impl Refresh<'_> {
                 return Err(RefreshError::Refused(Refusal::Unknown));
             };
             let session = &loaded.session;
+            // A commit may have taken a while.
+            let now = app.clock.now();
             let verdict =
-                session.refresh(loaded.owner, presented, self.door, self.client_id, &app.windows, *now);
+                session.refresh(loaded.owner, presented, self.door, self.client_id, &app.windows, now);
             match verdict {
                 RefreshVerdict::Mint(spending) => {
-                    if let Some(issued) = self.rotate(spending, &fresh).await? {
+                    if let Some(issued) = self.rotate(spending, &fresh, now).await? {
                         return Ok((issued, Success::Minted));
                     }
                 }
                 RefreshVerdict::SamePair => {
                     let pair = self.unsealed(&loaded)?;
                     self.notice_retry(&loaded).await;
-                    return Ok((issued(pair, session.at_exp, *now), Success::SamePair));
+                    return Ok((self.issued(pair, session.at_exp), Success::SamePair));
                 }
                 RefreshVerdict::SamePairResealed => {
                     if let Some(issued) = self.reseal(&loaded, &fresh).await? {
@@ -198,8 +200,13 @@ impl Refresh<'_> {
     }
 
     /// Mints the next generation. `None` if the row is not as it would have to be.
-    async fn rotate(&self, spending: Spending, fresh: &Fresh) -> Result<Option<Issued>, RefreshError> {
-        let Self { app, presented, door, now, .. } = self;
+    async fn rotate(
+        &self,
+        spending: Spending,
+        fresh: &Fresh,
+        now: UnixMs,
+    ) -> Result<Option<Issued>, RefreshError> {
+        let Self { app, presented, door, .. } = self;
         let step = match spending {
             Spending::Head => 1,
             Spending::Predecessor => 2,
@@ -217,8 +224,8 @@ impl Refresh<'_> {
         let head = Head {
             rt_hash: pair.refresh.hash,
             at_hash: pair.access.hash,
-            rt_exp: expiry(*now, millis(sessions.refresh_token_lifetime)),
-            at_exp: expiry(*now, millis(Some(sessions.access_token_lifetime))),
+            rt_exp: expiry(now, millis(sessions.refresh_token_lifetime)),
+            at_exp: expiry(now, millis(Some(sessions.access_token_lifetime))),
             sealed,
         };
         let rotated = app
@@ -231,7 +238,7 @@ impl Refresh<'_> {
                 self.client_id,
                 &head,
                 self.caller.seen(),
-                *now,
+                now,
             )
             .await;
         let rotated = match rotated {
@@ -239,7 +246,7 @@ impl Refresh<'_> {
             rotated => rotated?,
         };
         Ok(rotated.map(|Rotated { at_exp, session_exp, .. }| {
-            let mut issued = issued(pair, at_exp, *now);
+            let mut issued = self.issued(pair, at_exp);
             // An access token that lasts to the session's end leaves nothing to refresh.
             if *door == Door::TokenRefresh && at_exp >= session_exp {
                 issued.refresh = None;
@@ -283,9 +290,10 @@ impl Refresh<'_> {
         let sealed = pair
             .seal(&self.presented, session.generation, &fresh.nonce)
             .ok_or_else(|| RefreshError::Unavailable("sealing failed".to_owned()))?;
-        let at_exp = expiry(self.now, millis(Some(self.app.config.sessions.access_token_lifetime)));
+        let now = self.app.clock.now();
+        let at_exp = expiry(now, millis(Some(self.app.config.sessions.access_token_lifetime)));
         let resealed = self.app.store.reseal(session, pair.access.hash, at_exp, sealed).await?;
-        Ok(resealed.map(|row| issued(pair, row.at_exp, self.now)))
+        Ok(resealed.map(|row| self.issued(pair, row.at_exp)))
     }
 
     /// A retry from elsewhere than the first request may be a thief who is always second. It is
@@ -314,6 +322,15 @@ impl Refresh<'_> {
         }
     }
 
+    /// The reply; what remains is counted from now, not from when the request came.
+    fn issued(&self, pair: Pair, at_exp: UnixMs) -> Issued {
+        Issued {
+            access: pair.access.text,
+            refresh: Some(pair.refresh.text),
+            expires_in_ms: remaining_ms(at_exp, self.app.clock.now()),
+        }
+    }
+
     fn event(&self, action: &'static str, loaded: &Loaded) -> AuditEvent {
         AuditEvent {
             user: Some(loaded.session.user),
@@ -321,14 +338,6 @@ impl Refresh<'_> {
             generation: Some(self.presented.generation),
             ..self.caller.event(action, self.now)
         }
-    }
-}
-
-fn issued(pair: Pair, at_exp: UnixMs, now: UnixMs) -> Issued {
-    Issued {
-        access: pair.access.text,
-        refresh: Some(pair.refresh.text),
-        expires_in_ms: remaining_ms(at_exp, now),
     }
 }
 

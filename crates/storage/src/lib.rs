@@ -68,17 +68,16 @@ pub struct StoreStats {
 impl Store {
     /// Opens the database, creates it where it is missing, and migrates it.
     pub async fn open(options: &StoreOptions) -> Result<Store, OpenError> {
-        let hooks = Arc::new(Hooks::new(options));
-        let backend = match Address::parse(&options.url)? {
+        let address = Address::parse(&options.url)?;
+        let live = Arc::new(match address {
+            Address::Sqlite(_) => Live::alone(),
+            Address::Postgres(_) => Live::default(),
+        });
+        let hooks = Arc::new(Hooks::new(options, Arc::clone(&live)));
+        let backend = match address {
             Address::Sqlite(address) => Backend::Sqlite(Sqlite::open(address, options, hooks.clone()).await?),
             Address::Postgres(url) => Backend::Postgres(Postgres::open(&url, options, hooks.clone()).await?),
         };
-        let live = Arc::new(match backend {
-            Backend::Sqlite(_) => Live::alone(),
-            Backend::Postgres(_) => Live::default(),
-        });
-        let memory = Arc::clone(&live);
-        hooks.add_committed(Arc::new(move |touched| memory.forget(touched)));
         let writes_feed = matches!(backend, Backend::Postgres(_)) || options.mode == OpenMode::Tool;
         Ok(Store { backend: Arc::new(backend), hooks, live, writes_feed })
     }

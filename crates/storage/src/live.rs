@@ -2,7 +2,9 @@
 //! kept until something touches it.
 //!
 //! Memory never holds what was not read from the database: a commit does not publish its new
-//! state, it makes memory forget the old one, before the request that caused it is answered. A
+//! state, it makes memory forget the old one. That happens before the commit, and nothing of it is
+//! kept again until the commit is over: or memory would say the old after the database has told
+//! somebody the new. A
 //! read that raced with a commit is used (it began after its request came) but not kept: each
 //! shard counts what it was told to forget, and a reader keeps its row only if the count stands
 //! still. What other processes change comes through the feed; a kept entry counts only while the
@@ -110,17 +112,47 @@ impl LiveSession {
 
 struct Shard<T> {
     kept: RwLock<HashTable<Arc<T>>>,
-    /// How often this shard was told to forget something.
+    change: Change,
+}
+
+/// What a reader looks at to know whether it may keep what it has read.
+#[derive(Default)]
+struct Change {
+    /// How often something was forgotten.
     forgotten: AtomicU64,
+    /// Commits under way that touch something here: nothing is kept meanwhile.
+    held: AtomicU64,
+}
+
+impl Change {
+    fn mark(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    fn is_still(&self, mark: u64) -> bool {
+        self.held.load(Ordering::Acquire) == 0 && self.mark() == mark
+    }
+
+    fn holds(&self) {
+        self.held.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn releases(&self) {
+        self.held.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn forgets(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// The memory of one process.
 pub struct Live {
     sessions: Box<[Shard<LiveSession>]>,
     users: Box<[Shard<LiveUser>]>,
-    /// How often a user was forgotten. One count for all, since a reader learns whose session it
+    /// Changes of users. One for all, since a reader learns whose session it
     /// reads only by reading; users change rarely.
-    users_forgotten: AtomicU64,
+    users_change: Change,
     hasher: RandomState,
     entry_age_max: Duration,
     made: Instant,
@@ -132,13 +164,13 @@ pub struct Live {
 impl Default for Live {
     fn default() -> Self {
         fn shards<T>() -> Box<[Shard<T>]> {
-            let shard = || Shard { kept: RwLock::new(HashTable::new()), forgotten: AtomicU64::new(0) };
+            let shard = || Shard { kept: RwLock::new(HashTable::new()), change: Change::default() };
             std::iter::repeat_with(shard).take(SHARDS).collect()
         }
         Self {
             sessions: shards(),
             users: shards(),
-            users_forgotten: AtomicU64::new(0),
+            users_change: Change::default(),
             hasher: RandomState::new(),
             entry_age_max: ENTRY_AGE_MAX,
             made: Instant::now(),
@@ -176,27 +208,48 @@ impl Live {
         (fresh && !entry.user.stale.load(Ordering::Acquire)).then_some(entry)
     }
 
-    /// Forgets what was touched. Called after the commit and before its answer.
+    /// A commit that touches this begins: forgets it, and keeps nothing of it until
+    /// [`Self::release`].
+    pub(crate) fn hold(&self, touched: &[Touched]) {
+        for touched in touched {
+            self.forget_one(*touched, Change::holds);
+        }
+    }
+
+    /// That commit is over, whatever became of it.
+    pub(crate) fn release(&self, touched: &[Touched]) {
+        for touched in touched {
+            self.forget_one(*touched, Change::releases);
+        }
+    }
+
+    /// Forgets what another process has touched.
     pub fn forget(&self, touched: &[Touched]) {
         for touched in touched {
-            match *touched {
-                Touched::Session(id) => {
-                    let hash = self.hash(id);
-                    let shard = shard(&self.sessions, hash);
-                    let mut kept = shard.kept.write();
-                    shard.forgotten.fetch_add(1, Ordering::AcqRel);
-                    if let Ok(entry) = kept.find_entry(hash, |entry| entry.id == id) {
-                        entry.remove();
-                    }
+            self.forget_one(*touched, |_| ());
+        }
+    }
+
+    fn forget_one(&self, touched: Touched, and: impl FnOnce(&Change)) {
+        match touched {
+            Touched::Session(id) => {
+                let hash = self.hash(id);
+                let shard = shard(&self.sessions, hash);
+                let mut kept = shard.kept.write();
+                shard.change.forgets();
+                and(&shard.change);
+                if let Ok(entry) = kept.find_entry(hash, |entry| entry.id == id) {
+                    entry.remove();
                 }
-                Touched::User(key) => {
-                    let hash = self.hash(key);
-                    let mut kept = shard(&self.users, hash).kept.write();
-                    self.users_forgotten.fetch_add(1, Ordering::AcqRel);
-                    if let Ok(entry) = kept.find_entry(hash, |user| user.key == key) {
-                        entry.get().stale.store(true, Ordering::Release);
-                        entry.remove();
-                    }
+            }
+            Touched::User(key) => {
+                let hash = self.hash(key);
+                let mut kept = shard(&self.users, hash).kept.write();
+                self.users_change.forgets();
+                and(&self.users_change);
+                if let Ok(entry) = kept.find_entry(hash, |user| user.key == key) {
+                    entry.get().stale.store(true, Ordering::Release);
+                    entry.remove();
                 }
             }
         }
@@ -204,7 +257,7 @@ impl Live {
 
     /// Forgets everything.
     pub fn forget_all(&self) {
-        self.users_forgotten.fetch_add(1, Ordering::AcqRel);
+        self.users_change.forgets();
         for shard in &self.users {
             let mut kept = shard.kept.write();
             for user in kept.iter() {
@@ -214,7 +267,7 @@ impl Live {
         }
         for shard in &self.sessions {
             let mut kept = shard.kept.write();
-            shard.forgotten.fetch_add(1, Ordering::AcqRel);
+            shard.change.forgets();
             kept.clear();
         }
     }
@@ -259,8 +312,8 @@ impl Live {
     /// What a reader notes before it reads, to know whether it may keep what it read.
     fn mark(&self, id: SessionId) -> Mark {
         Mark {
-            session: shard(&self.sessions, self.hash(id)).forgotten.load(Ordering::Acquire),
-            users: self.users_forgotten.load(Ordering::Acquire),
+            session: shard(&self.sessions, self.hash(id)).change.mark(),
+            users: self.users_change.mark(),
             read_at: self.elapsed_ms(),
         }
     }
@@ -272,7 +325,7 @@ impl Live {
         let hash = self.hash(entry.id);
         let shard = shard(&self.sessions, hash);
         let mut kept = shard.kept.write();
-        if shard.forgotten.load(Ordering::Acquire) == mark.session {
+        if shard.change.is_still(mark.session) {
             match kept.entry(hash, |kept| kept.id == entry.id, |kept| self.hash(kept.id)) {
                 Entry::Occupied(mut old) => *old.get_mut() = Arc::clone(&entry),
                 Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&entry))),
@@ -294,7 +347,7 @@ impl Live {
         };
         let hash = self.hash(read.key);
         let mut kept = shard(&self.users, hash).kept.write();
-        if self.users_forgotten.load(Ordering::Acquire) != mark {
+        if !self.users_change.is_still(mark) {
             // Used for this answer; stale from birth, so that nothing is answered from it again.
             read.stale.store(true, Ordering::Release);
             return Arc::new(read);

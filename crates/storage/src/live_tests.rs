@@ -111,3 +111,22 @@ fn an_old_entry_is_read_again() {
     live.sweep();
     assert!(live.is_empty());
 }
+
+#[test]
+fn nothing_is_kept_while_a_commit_is_under_way() {
+    for touched in [[Touched::Session(ID)], [Touched::User(USER)]] {
+        let live = live();
+        live.keep(loaded(0), live.mark(ID));
+        live.hold(&touched);
+        assert!(live.get(ID).is_none(), "the old is forgotten before the commit");
+        // Read before the commit, and kept before it is over: it would be the old.
+        let during = live.mark(ID);
+        live.keep(loaded(0), during);
+        assert!(live.get(ID).is_none());
+        live.release(&touched);
+        live.keep(loaded(0), during);
+        assert!(live.get(ID).is_none(), "nor by a reader that began during the commit");
+        live.keep(loaded(1), live.mark(ID));
+        assert_eq!(live.get(ID).map(|kept| kept.user.owner.epoch), Some(1));
+    }
+}

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use crate::{Touched, error::OpenError};
+use crate::{Touched, error::OpenError, live::Live};
 
 /// Which database is behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +161,8 @@ fn refused(why: &str) -> OpenError {
 
 /// What both engines tell of their commits, and to whom.
 pub(crate) struct Hooks {
+    /// Told before a commit and after it, whatever became of it.
+    pub(crate) live: Arc<Live>,
     committed: RwLock<Vec<OnCommitted>>,
     observer: RwLock<Option<OnCommit>>,
     pub(crate) sync_failure: OnSyncFailure,
@@ -169,8 +171,9 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    pub(crate) fn new(options: &StoreOptions) -> Self {
+    pub(crate) fn new(options: &StoreOptions, live: Arc<Live>) -> Self {
         Hooks {
+            live,
             committed: RwLock::default(),
             observer: RwLock::new(None),
             sync_failure: options.on_sync_failure.clone(),

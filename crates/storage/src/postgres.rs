@@ -98,7 +98,9 @@ impl Postgres {
         let ticket = shared.under_way.enter()?;
         tokio::spawn(async move {
             let _ticket = ticket;
+            shared.hooks.live.hold(&touched);
             let outcome = batch::commit(&shared, &writes).await;
+            shared.hooks.live.release(&touched);
             if matches!(outcome, Ok(Committed::Done(_)) | Err(StoreError::Unknown)) {
                 shared.hooks.committed(&touched);
             }

@@ -133,6 +133,7 @@ async fn act(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(options) => {
+            let _stop = bench::StopOnDrop;
             let reached = tokio::task::spawn_blocking(move || bench::run(&options)).await??;
             Ok(ExitCode::from(u8::from(!reached)))
         }

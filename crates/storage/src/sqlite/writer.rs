@@ -93,6 +93,9 @@ impl Writer {
     /// Commits a group, publishes it, answers it.
     fn settle(&mut self, group: Vec<Batch>) {
         let started = Instant::now();
+        for batch in &group {
+            self.hooks.live.hold(&batch.touched);
+        }
         let outcomes = self.commit(&group);
         self.hooks.observed(CommitObservation {
             batches: group.len(),
@@ -100,6 +103,7 @@ impl Writer {
             microseconds: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
         });
         for (batch, outcome) in group.into_iter().zip(outcomes) {
+            self.hooks.live.release(&batch.touched);
             if matches!(outcome, Ok(Committed::Done(_)) | Err(StoreError::Unknown)) {
                 self.hooks.committed(&batch.touched);
             }

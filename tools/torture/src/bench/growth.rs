@@ -20,13 +20,6 @@ const MORE_THAN_THE_ENGINE: f64 = 0.05;
 /// Sessions that are refreshed for the first time beside the old one.
 const FIRST_TIMES: usize = 1_000;
 
-pub fn run(bench: &mut Bench) -> Result<Vec<Figure>> {
-    let mut figures = check(bench)?;
-    figures.extend(refresh(bench)?);
-    figures.push(one_session(bench)?);
-    Ok(figures)
-}
-
 /// A server with that many sessions, all used before.
 pub fn with_sessions(
     bench: &mut Bench,
@@ -46,7 +39,7 @@ pub fn walk(server: &Server, sessions: &[Seeded]) -> Result<()> {
     drive(server.target(), &mut walkers, Until::Answers(share)).map(drop)
 }
 
-fn check(bench: &mut Bench) -> Result<Vec<Figure>> {
+pub fn check(bench: &mut Bench) -> Result<Vec<Figure>> {
     let (_few, few, few_sessions) = with_sessions(bench, FEW, Some(MEASURED))?;
     let (_many, many, many_sessions) = with_sessions(bench, bench.scaled(MANY), Some(MEASURED))?;
     walk(&few, &few_sessions)?;
@@ -64,7 +57,7 @@ fn check(bench: &mut Bench) -> Result<Vec<Figure>> {
     Ok(vec![Figure::beside(what, "1/s", &rates, Some(Reach::AtLeast(0.90)))])
 }
 
-fn refresh(bench: &mut Bench) -> Result<Vec<Figure>> {
+pub fn refresh(bench: &mut Bench) -> Result<Vec<Figure>> {
     let (some, many) = (bench.scaled(SESSIONS), bench.scaled(MANY));
     let mut of_some = Side::create(bench, some)?;
     let mut of_many = Side::create(bench, many)?;
@@ -90,7 +83,7 @@ fn refresh(bench: &mut Bench) -> Result<Vec<Figure>> {
 }
 
 /// A session refreshed ten thousand times, then by turns with sessions that never were.
-fn one_session(bench: &mut Bench) -> Result<Figure> {
+pub fn one_session(bench: &mut Bench) -> Result<Vec<Figure>> {
     // No honest client refreshes a session that often.
     let installation = Installation::create(&bench.ligand, None)?.without_limits();
     let seeded = seed::mint(1 + FIRST_TIMES, &installation.keys(), &mut bench.rng);
@@ -109,5 +102,5 @@ fn one_session(bench: &mut Bench) -> Result<Figure> {
     let every_other =
         |from| median(turned.latencies.iter().skip(from).step_by(2).map(|us| f64::from(*us) / 1e3));
     let what = format!("time of a refresh after {times} of the same session, beside a first one");
-    Ok(Figure::beside(what, "ms", &[(every_other(0), every_other(1))], Some(Reach::AtMost(1.05))))
+    Ok(vec![Figure::beside(what, "ms", &[(every_other(0), every_other(1))], Some(Reach::AtMost(1.05)))])
 }

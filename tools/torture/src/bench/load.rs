@@ -3,12 +3,14 @@
 //! slow.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::STOPPED;
 use super::place::{self, LOAD};
 
 /// What one connection asks and does with the answers.
@@ -186,6 +188,9 @@ async fn one<C: Client>(
     let mut counted = Counted::default();
     let (mut request, mut answer) = (Vec::new(), Answer::default());
     while counted.answers < answers_max {
+        if STOPPED.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
         client.request(&mut request);
         let sent = Instant::now();
         stream.write_all(&request).await?;

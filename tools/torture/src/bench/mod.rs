@@ -6,6 +6,7 @@
 //! after it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -82,6 +83,18 @@ impl Bench {
     }
 }
 
+/// Set when the program is to end; the load looks at it.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Ends a run in another thread when it is dropped, so that servers and databases stop.
+pub struct StopOnDrop;
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        STOPPED.store(true, Ordering::Relaxed);
+    }
+}
+
 type Measure = fn(&mut Bench) -> Result<Vec<Figure>>;
 
 const MEASUREMENTS: &[(&str, Measure)] = &[
@@ -89,7 +102,9 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("refresh-sqlite", refresh_sqlite::run),
     ("refresh-postgres", refresh_postgres::run),
     ("sign-in", sign_in::run),
-    ("growth", growth::run),
+    ("growth-check", growth::check),
+    ("growth-refresh", growth::refresh),
+    ("growth-session", growth::one_session),
     ("memory", footprint::memory),
     ("start", footprint::start),
     ("size", footprint::size),

@@ -27,7 +27,6 @@ use crate::rng::Rng;
 use crate::wire::Message;
 use double::Double;
 use history::{Answer, History, Recorder};
-use spec::Memory;
 
 mod double;
 mod history;
@@ -126,7 +125,6 @@ struct Tally {
     calls: usize,
     lost: usize,
     slow: usize,
-    lagged: usize,
 }
 
 impl Tally {
@@ -135,7 +133,6 @@ impl Tally {
         self.calls += judged.calls;
         self.lost += judged.lost;
         self.slow += usize::from(judged.slow);
-        self.lagged += usize::from(judged.lagged);
         if let Some(violation) = judged.violation {
             findings.violation(format!("after {} calls: {violation}", self.calls));
         }
@@ -146,7 +143,6 @@ impl Tally {
         findings.count("calls", self.calls);
         findings.count("without an answer", self.lost);
         findings.count("too slow to judge", self.slow);
-        findings.count("memory lagged until the answer", self.lagged);
         let tested = self.slow * 10 <= self.histories;
         findings.require(tested, || "most histories were too slow to judge".to_owned());
     }
@@ -158,7 +154,6 @@ struct Judged {
     calls: usize,
     lost: usize,
     slow: bool,
-    lagged: bool,
     violation: Option<String>,
 }
 
@@ -197,30 +192,27 @@ async fn trial(targets: Vec<Target>, pair: Pair, keys: &TagKeys, rng: &mut Rng) 
     }
     let keys = keys.clone();
     let judging = tokio::task::spawn_blocking(move || judge(&first, &keys, &history));
-    (judged.lagged, judged.violation) = judging.await??;
+    judged.violation = judging.await??;
     Ok(judged)
 }
 
-/// What is wrong with a history, if anything; and whether memory had to lag to explain it.
-fn judge(first: &Session, keys: &TagKeys, history: &History) -> Result<(bool, Option<String>)> {
-    let explains = |history: &History, memory| spec::is_linearizable(first, keys, history, memory);
-    if explains(history, Memory::Current)? {
-        return Ok((false, None));
-    }
-    if explains(history, Memory::UntilAnswered)? {
-        return Ok((true, None));
+/// What is wrong with a history, if anything.
+fn judge(first: &Session, keys: &TagKeys, history: &History) -> Result<Option<String>> {
+    let explains = |history: &History| spec::is_linearizable(first, keys, history);
+    if explains(history)? {
+        return Ok(None);
     }
     // A beginning of a linearizable history is linearizable, so halving finds the event.
     let (mut good, mut bad) = (0, history.events.len());
     while bad - good > 1 {
         let middle = usize::midpoint(good, bad);
-        match explains(&history.until(middle), Memory::UntilAnswered)? {
+        match explains(&history.until(middle))? {
             true => good = middle,
             false => bad = middle,
         }
     }
     let tail = history.until(bad).tail(TOLD_EVENTS);
-    Ok((false, Some(format!("no order of {bad} events explains the last answer\n{tail}"))))
+    Ok(Some(format!("no order of {bad} events explains the last answer\n{tail}")))
 }
 
 /// Pairs that any client of the session has learnt, with their generation.

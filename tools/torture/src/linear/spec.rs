@@ -53,17 +53,6 @@ enum Part {
     Check,
     /// The second half, if the check with this number passed.
     EndAfter(usize),
-    /// What the step with this number changed is known to memory.
-    Publish(usize),
-}
-
-/// What a check that is answered from memory may go by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memory {
-    /// The row as it is.
-    Current,
-    /// The row as it was before changes that have not been answered yet.
-    UntilAnswered,
 }
 
 /// A step with its number and the token it brings.
@@ -97,8 +86,6 @@ impl Steps {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     session: Session,
-    /// What memory holds at the least; the row itself, where memory is current.
-    published: Session,
     done: Steps,
     /// Checks of a sign-out that passed.
     passed: Steps,
@@ -108,7 +95,6 @@ struct State {
 #[derive(Clone)]
 pub struct Spec {
     state: State,
-    memory: Memory,
     keys: TagKeys,
     reached: Arc<Mutex<HashSet<State>>>,
 }
@@ -127,12 +113,8 @@ impl SequentialSpec for Spec {
             Part::Refresh(door) => self.refreshed(&step.presented, door, answer),
             Part::Check => self.checked(step, answer),
             Part::EndAfter(check) => self.ended_after(check, answer),
-            Part::Publish(of) => self.state.done.has(of).then(|| self.state.session.clone()),
         };
         let Some(session) = next else { return false };
-        if self.memory == Memory::Current || matches!(step.part, Part::Publish(_)) {
-            self.state.published = session.clone();
-        }
         self.state.session = session;
         self.state.done.add(step.number);
         self.reached.lock().insert(self.state.clone())
@@ -174,12 +156,7 @@ impl Spec {
 
     fn checked(&mut self, step: &Step, answer: &Answer) -> Option<Session> {
         let session = &self.state.session;
-        let remembered = self.state.published.check(OWNER, &step.presented, NOW);
-        let verdict = match (remembered, answer) {
-            // From memory only a yes.
-            (CheckVerdict::Ok, Answer::Done) => CheckVerdict::Ok,
-            _ => session.check(OWNER, &step.presented, NOW),
-        };
+        let verdict = session.check(OWNER, &step.presented, NOW);
         if let CheckVerdict::Refuse(refusal) = verdict {
             let told = Answer::Refused { status: 401, soft: refusal.soft_logout() };
             return (*answer == Answer::Lost || *answer == told).then(|| session.clone());
@@ -257,15 +234,10 @@ fn opened(id: SessionId, rt_hash: TokenHash, at_hash: TokenHash) -> Session {
 
 /// Whether one order of the calls, in which each takes effect at one moment between its beginning
 /// and its end, explains every answer.
-pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History, memory: Memory) -> Result<bool> {
-    let state = State {
-        session: first.clone(),
-        published: first.clone(),
-        done: Steps::default(),
-        passed: Steps::default(),
-    };
-    let spec = Spec { state, memory, keys: keys.clone(), reached: Arc::default() };
-    let steps = steps(keys, history, memory)?;
+pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History) -> Result<bool> {
+    let state = State { session: first.clone(), done: Steps::default(), passed: Steps::default() };
+    let spec = Spec { state, keys: keys.clone(), reached: Arc::default() };
+    let steps = steps(keys, history)?;
     let mut tester = LinearizabilityTester::new(spec);
     let mut lost = Vec::new();
     for event in &history.events {
@@ -276,7 +248,6 @@ pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History, memor
             let half = match step.part {
                 Part::Refresh(_) | Part::Check => 0,
                 Part::EndAfter(_) => 1,
-                Part::Publish(_) => 2,
             };
             let is_lost = *answer == Answer::Lost;
             let thread = (is_lost, if is_lost { op } else { *client }, half);
@@ -298,7 +269,7 @@ pub fn is_linearizable(first: &Session, keys: &TagKeys, history: &History, memor
 }
 
 /// The steps of every call.
-fn steps(keys: &TagKeys, history: &History, memory: Memory) -> Result<Vec<Vec<Step>>> {
+fn steps(keys: &TagKeys, history: &History) -> Result<Vec<Vec<Step>>> {
     let mut number = 0;
     let mut all = Vec::new();
     for op in &history.ops {
@@ -314,9 +285,6 @@ fn steps(keys: &TagKeys, history: &History, memory: Memory) -> Result<Vec<Vec<St
         let refused = matches!(op.answer, Answer::Refused { .. });
         if matches!(op.call, Call::Logout(_)) && !refused {
             parts.push(Part::EndAfter(number));
-        }
-        if memory == Memory::UntilAnswered && !refused {
-            parts.push(Part::Publish(number + parts.len() - 1));
         }
         let steps = parts.into_iter().zip(number..);
         all.push(
