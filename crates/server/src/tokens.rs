@@ -182,8 +182,10 @@ impl Refresh<'_> {
                     return Err(RefreshError::Refused(refusal));
                 }
                 RefreshVerdict::EndFamily => {
-                    // Zero rows: it ended in the meantime, which is all that was wanted.
-                    app.store.end_family(session.id, &self.event("reuse", &loaded)).await?;
+                    if !app.store.end_family(session.id, &self.event("reuse", &loaded)).await? {
+                        // It ended in the meantime, and the answer is by the reason of that end.
+                        continue;
+                    }
                     app.metrics.ended(EndReason::Reuse);
                     tracing::warn!(
                         session = %session.id,
