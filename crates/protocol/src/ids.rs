@@ -143,6 +143,10 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// A request to validate an e-mail address or a phone number: random, the `sid` on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ValidationId(pub [u8; 16]);
+
 /// The key of a user row: random, never reused, never shown to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserKey(pub i64);

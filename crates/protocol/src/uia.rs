@@ -53,16 +53,20 @@ pub enum Operation {
     AccountDeactivate,
     DeleteDevice,
     DeleteDevices,
+    AddThreepid,
+    LoginToken,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Register,
         Self::AccountPassword,
         Self::AccountDeactivate,
         Self::DeleteDevice,
         Self::DeleteDevices,
+        Self::AddThreepid,
+        Self::LoginToken,
     ];
 
     /// The name that is stored.
@@ -74,6 +78,8 @@ impl Operation {
             Self::AccountDeactivate => "account_deactivate",
             Self::DeleteDevice => "delete_device",
             Self::DeleteDevices => "delete_devices",
+            Self::AddThreepid => "account_3pid_add",
+            Self::LoginToken => "login_get_token",
         }
     }
 
@@ -190,6 +196,12 @@ pub enum Failure {
     /// Unknown, used up, expired or revoked; also when it was used up between the stage and the
     /// end of the registration.
     RegistrationToken,
+    /// The e-mail address or phone number is not validated (yet): clients poll with this.
+    ThirdParty,
+    /// The answer to the captcha is missing.
+    CaptchaNeeded,
+    /// The captcha's provider does not accept the answer.
+    CaptchaInvalid,
 }
 
 impl Refusal {
@@ -214,7 +226,13 @@ impl Failure {
     /// The `errcode` that goes with the 401.
     #[must_use]
     pub const fn errcode(self) -> &'static str {
-        "M_FORBIDDEN"
+        match self {
+            Self::Password | Self::RegistrationToken => "M_FORBIDDEN",
+            // What clients take for "not yet" while they poll.
+            Self::ThirdParty => "M_UNAUTHORIZED",
+            Self::CaptchaNeeded => "M_CAPTCHA_NEEDED",
+            Self::CaptchaInvalid => "M_CAPTCHA_INVALID",
+        }
     }
 }
 
@@ -223,6 +241,9 @@ impl fmt::Display for Failure {
         f.write_str(match self {
             Self::Password => "Invalid user name or password.",
             Self::RegistrationToken => "This registration token is not valid.",
+            Self::ThirdParty => "This address has not been verified yet.",
+            Self::CaptchaNeeded => "Please solve the captcha.",
+            Self::CaptchaInvalid => "The captcha was not solved. Please try again.",
         })
     }
 }

@@ -7,11 +7,23 @@ pub enum Stage {
     /// Asks nothing: an open registration, or the end of a flow that another one begins with.
     Dummy,
     RegistrationToken,
+    EmailIdentity,
+    Msisdn,
+    Terms,
+    Recaptcha,
 }
 
 impl Stage {
     /// Every stage.
-    pub const ALL: [Self; 3] = [Self::Password, Self::Dummy, Self::RegistrationToken];
+    pub const ALL: [Self; 7] = [
+        Self::Password,
+        Self::Dummy,
+        Self::RegistrationToken,
+        Self::EmailIdentity,
+        Self::Msisdn,
+        Self::Terms,
+        Self::Recaptcha,
+    ];
 
     /// The authentication type of the specification.
     #[must_use]
@@ -20,6 +32,10 @@ impl Stage {
             Self::Password => "m.login.password",
             Self::Dummy => "m.login.dummy",
             Self::RegistrationToken => "m.login.registration_token",
+            Self::EmailIdentity => "m.login.email.identity",
+            Self::Msisdn => "m.login.msisdn",
+            Self::Terms => "m.login.terms",
+            Self::Recaptcha => "m.login.recaptcha",
         }
     }
 

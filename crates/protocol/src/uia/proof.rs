@@ -1,7 +1,9 @@
 //! What a completed stage established, and how that is stored.
 
+use data_encoding::HEXLOWER;
+
 use super::Stage;
-use crate::ids::UserKey;
+use crate::ids::{UserKey, ValidationId};
 
 /// A completed stage: what was established, never the secret that established it (I21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +18,16 @@ pub enum Proof {
     RegistrationToken {
         token_hash: [u8; 32],
     },
+    /// An e-mail address that was validated; the validation says which.
+    EmailIdentity {
+        validation: ValidationId,
+    },
+    /// The same for a phone number.
+    Msisdn {
+        validation: ValidationId,
+    },
+    Terms,
+    Recaptcha,
 }
 
 impl Proof {
@@ -26,6 +38,10 @@ impl Proof {
             Self::Password { .. } => Stage::Password,
             Self::Dummy => Stage::Dummy,
             Self::RegistrationToken { .. } => Stage::RegistrationToken,
+            Self::EmailIdentity { .. } => Stage::EmailIdentity,
+            Self::Msisdn { .. } => Stage::Msisdn,
+            Self::Terms => Stage::Terms,
+            Self::Recaptcha => Stage::Recaptcha,
         }
     }
 
@@ -36,9 +52,12 @@ impl Proof {
             let stage = proof.stage().as_str();
             match proof {
                 Self::Password { user } => format!("{stage} {}\n", user.0),
-                Self::Dummy => format!("{stage}\n"),
+                Self::Dummy | Self::Terms | Self::Recaptcha => format!("{stage}\n"),
                 Self::RegistrationToken { token_hash } => {
-                    format!("{stage} {}\n", data_encoding::HEXLOWER.encode(token_hash))
+                    format!("{stage} {}\n", HEXLOWER.encode(token_hash))
+                }
+                Self::EmailIdentity { validation } | Self::Msisdn { validation } => {
+                    format!("{stage} {}\n", HEXLOWER.encode(&validation.0))
                 }
             }
         };
@@ -57,14 +76,22 @@ impl Proof {
                         Some(Self::Password { user: UserKey(user.parse().ok()?) })
                     }
                     (Stage::Dummy, None) => Some(Self::Dummy),
+                    (Stage::Terms, None) => Some(Self::Terms),
+                    (Stage::Recaptcha, None) => Some(Self::Recaptcha),
                     (Stage::RegistrationToken, Some(hash)) => {
-                        let token_hash =
-                            data_encoding::HEXLOWER.decode(hash.as_bytes()).ok()?.try_into().ok()?;
-                        Some(Self::RegistrationToken { token_hash })
+                        Some(Self::RegistrationToken { token_hash: bytes(hash)? })
                     }
+                    (Stage::EmailIdentity, Some(id)) => {
+                        Some(Self::EmailIdentity { validation: ValidationId(bytes(id)?) })
+                    }
+                    (Stage::Msisdn, Some(id)) => Some(Self::Msisdn { validation: ValidationId(bytes(id)?) }),
                     _ => None,
                 }
             })
             .collect()
     }
+}
+
+fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()
 }

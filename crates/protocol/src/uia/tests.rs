@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::ValidationId;
 
 const NOW: UnixMs = 1_700_000_000_000;
 const ALICE: UserKey = UserKey(1);
@@ -168,6 +169,10 @@ fn any_proof() -> impl Strategy<Value = Proof> {
         any::<i64>().prop_map(|user| Proof::Password { user: UserKey(user) }),
         Just(Proof::Dummy),
         any::<[u8; 32]>().prop_map(|token_hash| Proof::RegistrationToken { token_hash }),
+        any::<[u8; 16]>().prop_map(|id| Proof::EmailIdentity { validation: ValidationId(id) }),
+        any::<[u8; 16]>().prop_map(|id| Proof::Msisdn { validation: ValidationId(id) }),
+        Just(Proof::Terms),
+        Just(Proof::Recaptcha),
     ]
 }
 
@@ -196,6 +201,10 @@ fn any_move() -> impl Strategy<Value = Move> {
     let honest = |stage: Stage| match stage {
         Stage::Password => PASSWORD,
         Stage::Dummy => Proof::Dummy,
+        Stage::EmailIdentity => Proof::EmailIdentity { validation: ValidationId([5; 16]) },
+        Stage::Msisdn => Proof::Msisdn { validation: ValidationId([6; 16]) },
+        Stage::Terms => Proof::Terms,
+        Stage::Recaptcha => Proof::Recaptcha,
         Stage::RegistrationToken => TOKEN,
     };
     let ask = (proptest::option::weighted(0.9, stage), request, 0..10u8, any_proof()).prop_map(

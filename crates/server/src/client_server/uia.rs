@@ -160,6 +160,10 @@ impl Protected<'_> {
             Stage::Dummy => Ok((Ok(Proof::Dummy), None)),
             Stage::Password => self.check_password(auth, now).await,
             Stage::RegistrationToken => Ok((self.check_registration_token(auth, now).await?, None)),
+            // Not in any flow yet.
+            Stage::EmailIdentity | Stage::Msisdn => Ok((Err(Failure::ThirdParty), None)),
+            Stage::Terms => Ok((Ok(Proof::Terms), None)),
+            Stage::Recaptcha => Ok((Err(Failure::CaptchaNeeded), None)),
         }
     }
 
