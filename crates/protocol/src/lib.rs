@@ -13,6 +13,7 @@ pub mod seal;
 pub mod session;
 pub mod token;
 pub mod uia;
+pub mod validation;
 
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMs = i64;

@@ -47,6 +47,14 @@ pub const CONNECTIONS_MAX: usize = 10_240;
 /// is cut that could still have finished.
 pub const DRAIN_MS_MAX: UnixMs = REQUEST_MS_MAX;
 
+// ---- messages ----
+
+/// How long an address can be validated, and the proof counts, after it was asked for: a slow mail
+/// and a person who finishes the form; short enough that a forgotten link is soon worth nothing.
+pub const VALIDATION_LIFETIME_MS: UnixMs = HOUR_MS;
+/// Wrong codes after which one message's code is dead: five guesses at six digits.
+pub const CODE_FAILURES_MAX: u32 = 5;
+
 // ---- one value ----
 
 /// Longest device display name, in characters; longer ones are refused. A line of a device list.

@@ -98,6 +98,23 @@ impl TagKeys {
     pub fn new(current: &[u8; 32], previous: Option<&[u8; 32]>) -> Self {
         Self { current: keyed(current), previous: previous.map(keyed) }
     }
+
+    /// A secret that whoever holds the key can derive again, so that it need not be stored. No
+    /// label may begin with the byte of a [`TokenKind`].
+    pub(crate) fn derive(&self, label: &[u8]) -> [u8; 32] {
+        derived(&self.current, label)
+    }
+
+    /// The same under every key that counts.
+    pub(crate) fn derive_all(&self, label: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().map(move |key| derived(key, label))
+    }
+}
+
+fn derived(key: &Hmac<Sha256>, label: &[u8]) -> [u8; 32] {
+    let mut mac = key.clone();
+    mac.update(label);
+    mac.finalize().into_bytes().into()
 }
 
 /// HMAC with its key schedule done, to be cloned for each tag.

@@ -20,8 +20,10 @@ async fn columns(store: &Store, sql: &'static str) -> BTreeSet<String> {
     let rows = store.read(sql, Vec::new()).await.unwrap();
     let mut columns: BTreeSet<_> = rows.iter().map(|row| row.text(0).unwrap().to_owned()).collect();
     // An autoincrementing key is implicitly not null on SQLite.
-    if columns.remove("audit.id bigint ") {
-        columns.insert("audit.id bigint not null".into());
+    for table in ["audit", "outbox"] {
+        if columns.remove(&format!("{table}.id bigint ")) {
+            columns.insert(format!("{table}.id bigint not null"));
+        }
     }
     columns
 }
