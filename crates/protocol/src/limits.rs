@@ -55,6 +55,11 @@ pub const VALIDATION_LIFETIME_MS: UnixMs = HOUR_MS;
 /// Wrong codes after which one message's code is dead: five guesses at six digits.
 pub const CODE_FAILURES_MAX: u32 = 5;
 
+/// Messages that one address may have sent: a household that signs up together, no mail bomb.
+pub const MESSAGE_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 10);
+/// Messages to one recipient, whoever asks: a few lost mails, no nuisance.
+pub const RECIPIENT_RATE: RateLimit = RateLimit::one_in_ms(10 * MINUTE_MS, 3);
+
 // ---- one value ----
 
 /// Longest device display name, in characters; longer ones are refused. A line of a device list.

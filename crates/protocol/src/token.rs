@@ -107,7 +107,10 @@ impl TagKeys {
 
     /// The same under every key that counts.
     pub(crate) fn derive_all(&self, label: &[u8]) -> impl Iterator<Item = [u8; 32]> {
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().map(move |key| derived(key, label))
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(move |key| derived(key, label))
     }
 }
 

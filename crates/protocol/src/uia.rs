@@ -37,7 +37,7 @@ use sha2::{Digest, Sha256};
 pub use flows::{Flow, Flows, Stage};
 pub use proof::Proof;
 
-use crate::ids::UserKey;
+use crate::ids::{UserKey, ValidationId};
 use crate::limits::AUTH_SESSION_LIFETIME_MS;
 use crate::{UnixMs, expiry};
 
@@ -309,6 +309,14 @@ impl UiaSession {
     pub fn registration_token(&self) -> Option<[u8; 32]> {
         self.completed.iter().find_map(|proof| match proof {
             Proof::RegistrationToken { token_hash } => Some(*token_hash),
+            _ => None,
+        })
+    }
+
+    /// The validations of addresses that the completion must use up.
+    pub fn validations(&self) -> impl Iterator<Item = ValidationId> + '_ {
+        self.completed.iter().filter_map(|proof| match proof {
+            Proof::EmailIdentity { validation } | Proof::Msisdn { validation } => Some(*validation),
             _ => None,
         })
     }

@@ -87,8 +87,9 @@ impl Code {
     /// keys that of the previous key counts too.
     #[must_use]
     pub fn is(keys: &TagKeys, id: ValidationId, message: u32, medium: Medium, presented: &str) -> bool {
-        keys.derive_all(label(&id, message).as_slice())
-            .any(|derived| bool::from(code_of(&derived, medium).as_bytes().ct_eq(presented.trim().as_bytes())))
+        keys.derive_all(label(&id, message).as_slice()).any(|derived| {
+            bool::from(code_of(&derived, medium).as_bytes().ct_eq(presented.trim().as_bytes()))
+        })
     }
 }
 
@@ -296,9 +297,17 @@ mod tests {
         assert_eq!(form(" Alice.B@Example.ORG "), Some("alice.b@example.org".to_owned()));
         assert_eq!(form("ÄRGER@example.org"), Some("ärger@example.org".to_owned()));
         assert_eq!(form("alice@localhost"), Some("alice@localhost".to_owned()));
-        for wrong in
-            ["", "alice", "@example.org", "alice@", "a b@example.org", "a@b@c..d", "a@-b.org", ".a@b.org", "a\r\nb@c.org"]
-        {
+        for wrong in [
+            "",
+            "alice",
+            "@example.org",
+            "alice@",
+            "a b@example.org",
+            "a@b@c..d",
+            "a@-b.org",
+            ".a@b.org",
+            "a\r\nb@c.org",
+        ] {
             assert_eq!(form(wrong), None, "{wrong:?}");
         }
         assert_eq!(form(&format!("{}@example.org", "a".repeat(65))), None);

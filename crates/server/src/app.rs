@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::limiters::Limiters;
+use crate::mail::Mail;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::upkeep::seals::Seals;
@@ -30,6 +31,7 @@ pub struct Parts {
     pub windows: Windows,
     pub passwords: Passwords,
     pub limiters: Limiters,
+    pub mail: Mail,
     pub metrics: Metrics,
     /// Seals to erase once their retry window is over.
     pub seals: Seals,
@@ -61,7 +63,19 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
-        Ok(Self(Arc::new(Parts { config, store, keys, clock, windows, passwords, limiters, metrics, seals })))
+        let mail = Mail::new(&config);
+        Ok(Self(Arc::new(Parts {
+            config,
+            store,
+            keys,
+            clock,
+            windows,
+            passwords,
+            limiters,
+            mail,
+            metrics,
+            seals,
+        })))
     }
 
     /// Fresh random bytes from the operating system.

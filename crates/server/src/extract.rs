@@ -140,6 +140,21 @@ impl FromRequestParts<App> for Authenticated {
     }
 }
 
+/// As [`Authenticated`], where an access token is not needed. One that is given must be good.
+pub struct IfAuthenticated(pub Option<Arc<LiveSession>>);
+
+impl FromRequestParts<App> for IfAuthenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let in_query = query_params(parts.uri.query(), "access_token").next().is_some();
+        if !in_query && !parts.headers.contains_key(AUTHORIZATION) {
+            return Ok(Self(None));
+        }
+        authenticate(parts, app, Locked::Refused).await.map(|session| Self(Some(session)))
+    }
+}
+
 /// As [`Authenticated`], but a locked account passes: for signing out.
 pub struct SigningOut(pub Arc<LiveSession>);
 

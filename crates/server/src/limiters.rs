@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::SessionId;
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, MESSAGE_RATE, RECIPIENT_RATE,
+    RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -28,6 +29,9 @@ pub struct Limiters {
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
     notices: Mutex<KeyedLimiter<SessionId>>,
+    /// Messages, by who asks and by who gets them.
+    messages: Mutex<KeyedLimiter<AddressKey>>,
+    recipients: Mutex<KeyedLimiter<AccountName>>,
 }
 
 /// A user name as somebody typed it, of bounded size: the start of its SHA-256.
@@ -64,6 +68,8 @@ impl Limiters {
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            messages: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            recipients: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
 
@@ -102,6 +108,15 @@ impl Limiters {
     /// 429.
     pub fn lookup(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.lookup, LOOKUP_RATE, address.into(), now)
+    }
+
+    /// A message to an e-mail address or a phone number.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn message(&self, address: IpAddr, recipient: &str, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.messages, MESSAGE_RATE, address.into(), now)?;
+        self.take(&self.recipients, RECIPIENT_RATE, AccountName::of(recipient), now)
     }
 
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
@@ -159,11 +174,12 @@ impl Limiters {
 
     /// Drops what has faded.
     pub fn sweep(&self, now: UnixMs) {
-        for table in [&self.login, &self.registration, &self.lookup, &self.refresh_failures] {
+        for table in [&self.login, &self.registration, &self.lookup, &self.refresh_failures, &self.messages] {
             table.lock().drop_faded(now);
         }
         self.refresh_sessions.lock().drop_faded(now);
         self.notices.lock().drop_faded(now);
+        self.recipients.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
     }
 }

@@ -6,9 +6,12 @@
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
+use ligand_protocol::validation::{Medium, Purpose};
+
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, logout, password, refresh, register,
+    account, deactivate, devices, discovery, login, logout, password, refresh, register, request_token,
+    threepid,
 };
 use crate::middleware;
 
@@ -21,6 +24,8 @@ const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 /// Refresh tokens came as `v1` in the proposal (clients use it) and as `v3` in the specification.
 const REFRESH: &[&str] = &["v3", "v1", "r0", "unstable"];
 const V1: &[&str] = &["v1", "unstable"];
+/// Of our own.
+const UNSTABLE: &[&str] = &["unstable"];
 
 /// All routes of the public listener.
 pub fn router(app: App) -> Router {
@@ -44,6 +49,23 @@ pub fn router(app: App) -> Router {
     routes.client(SINCE_V2, "account/password", post(password::post));
     routes.client(SINCE_R0, "account/deactivate", post(deactivate::post));
     routes.client(SINCE_R0, "account/whoami", get(account::whoami));
+
+    // Adding account administrative contact information
+    let (email, msisdn) = (Medium::Email, Medium::Msisdn);
+    let ask = request_token::handler;
+    routes.client(SINCE_R0, "register/email/requestToken", ask(Purpose::Register, email));
+    routes.client(SINCE_R0, "register/msisdn/requestToken", ask(Purpose::Register, msisdn));
+    routes.client(SINCE_R0, "account/password/email/requestToken", ask(Purpose::AccountPassword, email));
+    routes.client(SINCE_R0, "account/password/msisdn/requestToken", ask(Purpose::AccountPassword, msisdn));
+    routes.client(SINCE_R0, "account/3pid/email/requestToken", ask(Purpose::AccountThreepid, email));
+    routes.client(SINCE_R0, "account/3pid/msisdn/requestToken", ask(Purpose::AccountThreepid, msisdn));
+    routes.client(SINCE_V2, "account/3pid", get(threepid::list).post(threepid::add_deprecated));
+    routes.client(SINCE_R0, "account/3pid/add", post(threepid::add));
+    routes.client(SINCE_R0, "account/3pid/bind", post(threepid::bind));
+    routes.client(SINCE_R0, "account/3pid/delete", post(threepid::delete));
+    routes.client(SINCE_R0, "account/3pid/unbind", post(threepid::unbind));
+    routes.client(UNSTABLE, "org.ligand/validate/email", post(request_token::submit_json));
+    routes.client(UNSTABLE, "org.ligand/validate/msisdn", post(request_token::submit_json));
 
     // Device management
     routes.client(SINCE_R0, "devices", get(devices::list));

@@ -14,14 +14,17 @@ pub mod expired;
 pub mod live;
 mod migrate;
 mod options;
+pub mod outbox;
 mod postgres;
 pub mod registration_tokens;
 pub mod sessions;
 mod sqlite;
 #[doc(hidden)]
 pub mod testing;
+pub mod threepids;
 pub mod uia;
 pub mod users;
+pub mod validations;
 mod value;
 
 use std::{

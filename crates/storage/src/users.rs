@@ -4,14 +4,16 @@
 //! was read, then devices, sessions, audit and feed.
 
 use ligand_protocol::UnixMs;
-use ligand_protocol::ids::{DeviceId, Localpart, SessionId, UserKey};
+use ligand_protocol::ids::{DeviceId, Localpart, SessionId, UserKey, ValidationId};
 use ligand_protocol::session::{AccountState, EndReason};
+use ligand_protocol::validation::Medium;
 
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
 use crate::registration_tokens;
 use crate::sessions::{Asked, Opened, Verified, ending_all};
-use crate::{Committed, Row, Store, StoreError, Touched, Write, params};
+use crate::threepids::{self, Proved};
+use crate::{Committed, Row, Store, StoreError, Touched, Write, params, validations};
 
 /// An account.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub struct Registration<'a> {
     pub token: Option<[u8; 32]>,
     /// The user-interactive auth session to close, with the revision it must still have.
     pub uia: Option<([u8; 32], i64)>,
+    /// Addresses that were proved, to be the account's.
+    pub threepids: Vec<Proved>,
     /// The first device and session; none when the login is inhibited.
     pub session: Option<(&'a DeviceId, Option<String>, &'a Opened)>,
 }
@@ -81,6 +85,10 @@ pub enum Created {
     TokenSpent,
     /// Another request completed the same authentication.
     AuthSpent,
+    /// The proof of an address was used, or its time is over.
+    ProofSpent,
+    /// The address belongs to an account by now.
+    AddressTaken,
 }
 
 /// How an account's state is to change.
@@ -99,6 +107,11 @@ macro_rules! user_columns {
 }
 
 const FIND: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE localpart = $1");
+const FIND_BY_ADDRESS: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users WHERE id IN (SELECT user_id FROM threepids WHERE medium = $1 AND address = $2)"
+);
 const LOAD: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
 const LIST: &str =
     concat!("SELECT ", user_columns!(), " FROM users WHERE localpart > $1 ORDER BY localpart LIMIT $2");
@@ -133,6 +146,18 @@ impl Store {
     /// Storage trouble.
     pub async fn find_user(&self, localpart: &Localpart) -> Result<Option<User>, StoreError> {
         self.read(FIND, params![localpart.as_str()]).await?.first().map(user).transpose()
+    }
+
+    /// The account that an address belongs to.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn find_user_by_address(
+        &self,
+        medium: Medium,
+        address: &str,
+    ) -> Result<Option<User>, StoreError> {
+        self.read(FIND_BY_ADDRESS, params![medium.as_str(), address]).await?.first().map(user).transpose()
     }
 
     /// # Errors
@@ -191,6 +216,11 @@ impl Store {
         if let Some(token) = with.token {
             push(registration_tokens::use_up(token, new.now), Created::TokenSpent);
         }
+        for proved in &with.threepids {
+            let [consume, add] = threepids::adding(new.key, proved);
+            push(consume, Created::ProofSpent);
+            push(add, Created::AddressTaken);
+        }
         if let Some((device, name, opened)) = &with.session {
             batch.extend(self.opening(new.key, 0, device, name.clone(), opened));
         }
@@ -244,6 +274,37 @@ impl Store {
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }
 
+    /// Sets a password on the proof of an address, which is used up; the authentication it was given
+    /// in is closed. With `end_all`, every session ends and its device goes. `false` if any of it
+    /// is no longer so.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn reset_password(
+        &self,
+        user: UserKey,
+        verified: Verified,
+        hash: &PasswordHash,
+        end_all: bool,
+        proof: (ValidationId, Option<([u8; 32], i64)>),
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let now = event.at;
+        let Verified { epoch, password_changed_at } = verified;
+        let (validation, uia) = proof;
+        let mut batch = vec![
+            Write::one(SET_PASSWORD, params![user, epoch, password_changed_at, hash.0.clone(), now, end_all]),
+            validations::consume(validation, now),
+        ];
+        batch.extend(uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));
+        if end_all {
+            batch.extend(ending_all(user, EndReason::PasswordChanged, now, None));
+        }
+        batch.push(audit::write(event));
+        batch.extend(self.feed(Change::User(user), now));
+        self.commit_announced(batch, vec![Touched::User(user)], true).await
+    }
+
     /// Deactivates for good: no password, no session, no device. `false` if the account is no
     /// longer as it was read, or what the request was allowed by is no longer so.
     ///
@@ -259,6 +320,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut batch = asked.map_or_else(Vec::new, |asked| asked.user_first(user));
         batch.push(Write::one(DEACTIVATE, params![user, epoch, event.at, erase]));
+        batch.push(threepids::removing_all(user));
         let [devices, sessions] = ending_all(user, EndReason::Deactivated, event.at, None);
         batch.push(devices);
         batch.extend(asked.map(Asked::session_lives));

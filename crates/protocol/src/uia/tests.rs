@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::ValidationId;
 
 const NOW: UnixMs = 1_700_000_000_000;
 const ALICE: UserKey = UserKey(1);

@@ -13,6 +13,7 @@ use ligand_protocol::ids::{DeviceId, Localpart, UserKey};
 use ligand_protocol::limits::AddressKey;
 use ligand_protocol::password::NormalisedPassword;
 use ligand_protocol::session::AccountState;
+use ligand_protocol::validation::{Medium, canonical_email};
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::sessions::SignIn;
 use ligand_storage::users::{PasswordHash, User};
@@ -25,6 +26,7 @@ use crate::extract::{Caller, Object, Surface};
 use crate::limiters::AccountName;
 use crate::middleware::RequestId;
 use crate::passwords::{Busy, Verdict};
+use crate::phone;
 use crate::tokens::{self, Grant};
 
 pub const PASSWORD: &str = "m.login.password";
@@ -60,8 +62,8 @@ async fn sign_in(
         return Err(limited);
     }
     check_type(body, surface)?;
-    let named = if surface == Surface::Old { "username" } else { "identifier" };
-    let name = user_name(body)?.ok_or_else(|| ApiError::missing_param(named))?;
+    let missing = if surface == Surface::Old { "username" } else { "identifier" };
+    let name = named(body)?.ok_or_else(|| ApiError::missing_param(missing))?;
     let password = body.required_text("password")?;
     let device = device(app, body)?;
     let name_of_new_device = display_name(body)?;
@@ -108,30 +110,77 @@ fn check_type(body: &Object, surface: Surface) -> Result<(), ApiError> {
     }
 }
 
-/// Who signs in: `identifier` before `user` before `username`. `None` if nobody is named. Third-party
-/// identifiers are nobody's here, which looks like any unknown user.
+/// Who signs in, as a person names themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identifier {
+    /// A user ID or its localpart.
+    User(String),
+    /// An address in its canonical form; an empty one belongs to nobody.
+    Address(Medium, String),
+}
+
+impl Identifier {
+    fn user(text: &str) -> Self {
+        Self::User(text.to_owned())
+    }
+
+    /// The text that limits go by.
+    fn typed(&self) -> &str {
+        match self {
+            Self::User(text) | Self::Address(_, text) => text,
+        }
+    }
+}
+
+/// Who signs in: `identifier` before `user` before `username`. `None` if nobody is named.
 ///
 /// # Errors
 /// 400 for a malformed or unknown identifier.
-pub fn user_name(body: &Object) -> Result<Option<String>, ApiError> {
-    let unknown = || Ok(Some(String::new()));
+pub fn named(body: &Object) -> Result<Option<Identifier>, ApiError> {
     if let Some(identifier) = body.object("identifier")? {
         let third_party = identifier.0.contains_key("medium") && identifier.0.contains_key("address");
         return match identifier.text("type")? {
-            Some("m.id.user") => identifier.required_text("user").map(|user| Some(user.to_owned())),
-            Some("m.id.thirdparty" | "m.id.phone") => unknown(),
-            None if third_party => unknown(),
+            Some("m.id.user") => identifier.required_text("user").map(|user| Some(Identifier::user(user))),
+            Some("m.id.thirdparty") => address(&identifier).map(Some),
+            Some("m.id.phone") => {
+                let (country, number) = (identifier.required_text("country")?, phone_number(&identifier)?);
+                let canonical = phone::canonical(country, number).unwrap_or_default();
+                Ok(Some(Identifier::Address(Medium::Msisdn, canonical)))
+            }
+            None if third_party => address(&identifier).map(Some),
             None => Err(ApiError::missing_param("identifier.type")),
             Some(_) => Err(ApiError::bad_request("M_UNKNOWN", "Unknown identifier type.")),
         };
     }
     if let Some(user) = body.text("user")? {
-        return Ok(Some(user.to_owned()));
+        return Ok(Some(Identifier::user(user)));
     }
     if body.0.contains_key("medium") && body.0.contains_key("address") {
-        return unknown();
+        return address(body).map(Some);
     }
-    Ok(body.text("username")?.map(ToOwned::to_owned))
+    Ok(body.text("username")?.map(Identifier::user))
+}
+
+/// `phone` since the first release; `number` before.
+fn phone_number(identifier: &Object) -> Result<&str, ApiError> {
+    match identifier.text("phone")? {
+        Some(phone) => Ok(phone),
+        None => identifier.text("number")?.ok_or_else(|| ApiError::missing_param("identifier.phone")),
+    }
+}
+
+fn address(identifier: &Object) -> Result<Identifier, ApiError> {
+    let address = identifier.required_text("address")?;
+    Ok(match Medium::parse(identifier.required_text("medium")?) {
+        Some(Medium::Email) => {
+            Identifier::Address(Medium::Email, canonical_email(address).unwrap_or_default())
+        }
+        Some(Medium::Msisdn) => {
+            Identifier::Address(Medium::Msisdn, address.trim_start_matches('+').to_owned())
+        }
+        // An unknown medium looks like any unknown user.
+        None => Identifier::Address(Medium::Email, String::new()),
+    })
 }
 
 /// The device to sign in on, and whether the client named it.
@@ -174,19 +223,25 @@ pub(super) fn wanted_grant(app: &App, body: &Object, surface: Surface) -> Result
 /// 403, 429 for limits and a full queue.
 pub(super) async fn verify(
     app: &App,
-    name: &str,
+    named: &Identifier,
     password: &str,
     caller: &Caller,
     request: RequestId,
     now: UnixMs,
 ) -> Result<(User, Option<PasswordHash>), ApiError> {
-    let localpart = Localpart::from_login(name, &app.config.server_name).ok();
-    let user = match &localpart {
-        Some(localpart) => app.store.find_user(localpart).await?,
-        None => None,
+    let localpart = match named {
+        Identifier::User(text) => Localpart::from_login(text, &app.config.server_name).ok(),
+        Identifier::Address(..) => None,
+    };
+    let user = match (&localpart, named) {
+        (Some(localpart), _) => app.store.find_user(localpart).await?,
+        (None, Identifier::Address(medium, address)) => {
+            app.store.find_user_by_address(*medium, address).await?
+        }
+        (None, Identifier::User(_)) => None,
     };
     // By what was typed, so that the delay does not tell which accounts exist.
-    let typed = AccountName::of(localpart.as_ref().map_or(name, Localpart::as_str));
+    let typed = AccountName::of(localpart.as_ref().map_or(named.typed(), Localpart::as_str));
     let admitted = app.limiters.account(typed, now);
     // The same look-up for everybody, so that its time does not tell either.
     if let Err(delayed) = &admitted

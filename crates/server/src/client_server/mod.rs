@@ -9,6 +9,8 @@ pub mod logout;
 pub mod password;
 pub mod refresh;
 pub mod register;
+pub mod request_token;
+pub mod threepid;
 pub mod uia;
 
 use axum::http::StatusCode;

@@ -1,45 +1,74 @@
-//! `POST /account/password`: a new password for whoever is signed in.
+//! `POST /account/password`: a new password for whoever is signed in, and for whoever forgot the old
+//! one and proves an address of the account.
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use ligand_protocol::ids::ValidationId;
 use ligand_protocol::session::EndReason;
 use ligand_protocol::uia::{Flows, Operation, Stage};
+use ligand_protocol::validation::Medium;
 use ligand_storage::audit::AuditEvent;
+use ligand_storage::live::LiveSession;
+use ligand_storage::users::User;
 use serde_json::{Value, json};
 
 use super::{register, uia};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Authenticated, Caller, Object};
+use crate::extract::{Caller, IfAuthenticated, Object};
 use crate::middleware::RequestId;
 
-/// `POST /account/password`. With `logout_devices` (the default), every other session ends and its
-/// device goes; the caller's own stays either way.
+/// `POST /account/password`.
 pub async fn post(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
-    Authenticated(session): Authenticated,
+    IfAuthenticated(session): IfAuthenticated,
     caller: Caller,
-    body: Object,
+    body: Result<Object, ApiError>,
 ) -> Result<Json<Value>, ApiError> {
-    super::legacy_only(&session)?;
+    match session {
+        Some(session) => change(&app, request_id, &session, &caller, &body?).await,
+        None => {
+            // Where no message can be sent, nobody can prove an address.
+            let flows = ways_to_prove_an_address(&app).ok_or_else(ApiError::missing_token)?;
+            reset(&app, flows, request_id, &caller, &body?).await
+        }
+    }
+}
+
+fn ways_to_prove_an_address(app: &App) -> Option<Flows> {
+    let media = [(Medium::Email, Stage::EmailIdentity), (Medium::Msisdn, Stage::Msisdn)];
+    let offered = media.into_iter().filter(|(medium, _)| app.mail.is_configured(*medium));
+    Flows::new(offered.map(|(_, stage)| vec![stage]).collect())
+}
+
+/// With `logout_devices` (the default), every other session ends and its device goes; the caller's
+/// own stays either way.
+async fn change(
+    app: &App,
+    request_id: RequestId,
+    session: &LiveSession,
+    caller: &Caller,
+    body: &Object,
+) -> Result<Json<Value>, ApiError> {
+    super::legacy_only(session)?;
     let owner = &session.user.localpart;
-    let password = body.text("new_password")?.map(|text| register::chosen(&app, text, owner)).transpose()?;
+    let password = body.text("new_password")?.map(|text| register::chosen(app, text, owner)).transpose()?;
     let logout_devices = body.flag("logout_devices")?.unwrap_or(true);
     let protected = uia::Protected {
-        app: &app,
+        app,
         flows: Flows::one(Stage::Password),
         operation: Operation::AccountPassword,
-        asking: Some(&session),
-        body: &body,
+        asking: Some(session),
+        body,
         path: None,
-        caller: &caller,
+        caller,
         request_id,
     };
     let passed = protected.require().await?;
     let password = password.ok_or_else(|| ApiError::missing_param("new_password"))?;
 
-    let Some(asked) = passed.asked(&session) else { return Err(protected.begin_again().await?) };
+    let Some(asked) = passed.asked(session) else { return Err(protected.begin_again().await?) };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let user = session.user.key;
     let event = AuditEvent {
@@ -61,4 +90,62 @@ pub async fn post(
         app.metrics.ended(EndReason::PasswordChanged);
     }
     Ok(Json(json!({})))
+}
+
+/// Without an access token, an address of the account is proved instead of the old password. With
+/// `logout_devices` (the default), every session ends.
+async fn reset(
+    app: &App,
+    flows: Flows,
+    request_id: RequestId,
+    caller: &Caller,
+    body: &Object,
+) -> Result<Json<Value>, ApiError> {
+    let text = body.text("new_password")?;
+    // Whose password it will be is not known yet; what is weak for everybody is said at once.
+    text.map(|text| register::chosen(app, text, "")).transpose()?;
+    let logout_devices = body.flag("logout_devices")?.unwrap_or(true);
+    let protected = uia::Protected {
+        app,
+        flows,
+        operation: Operation::AccountPassword,
+        asking: None,
+        body,
+        path: None,
+        caller,
+        request_id,
+    };
+    let passed = protected.require().await?;
+    let text = text.ok_or_else(|| ApiError::missing_param("new_password"))?;
+
+    let Some(validation) = passed.session.validations().next() else {
+        return Err(protected.begin_again().await?);
+    };
+    let Some(user) = owner_of(app, validation).await? else {
+        return Err(ApiError::not_found("This address belongs to no account."));
+    };
+    let password = register::chosen(app, text, &user.localpart)?;
+    let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
+    let event = AuditEvent {
+        user: Some(user.key),
+        detail: Some(format!("logout_devices: {logout_devices}")),
+        ..caller.event("password_reset", app.clock.now())
+    };
+    let proof = (validation, passed.close);
+    if !app.store.reset_password(user.key, user.verified(), &hash, logout_devices, proof, &event).await? {
+        return Err(protected.begin_again().await?);
+    }
+    if logout_devices {
+        app.metrics.ended(EndReason::PasswordChanged);
+    }
+    Ok(Json(json!({})))
+}
+
+/// Whose address was validated, as it is now.
+async fn owner_of(app: &App, validation: ValidationId) -> Result<Option<User>, ApiError> {
+    let Some(validation) = app.store.load_validation(validation).await? else { return Ok(None) };
+    match app.store.owner_of(validation.medium, &validation.address).await? {
+        Some(key) => Ok(app.store.load_user(key).await?),
+        None => Ok(None),
+    }
 }

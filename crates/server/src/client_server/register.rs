@@ -7,15 +7,17 @@
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{Localpart, UserKey};
 use ligand_protocol::password::{NormalisedPassword, Owner};
 use ligand_protocol::registration::{NameRefused, generated_name, requested_name};
-use ligand_protocol::uia::{Failure, Flows, Operation};
+use ligand_protocol::uia::{Failure, Flows, Operation, UiaSession};
 use ligand_storage::audit::AuditEvent;
+use ligand_storage::threepids::Proved;
 use ligand_storage::users::{Created, NewUser, Registration};
 use serde_json::{Map, Value, json};
 
-use super::{login, signed_in, uia};
+use super::{login, signed_in, threepid, uia};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, Object, Surface, query_param};
@@ -82,6 +84,7 @@ pub async fn post(
         ..caller.event("register", now)
     };
     let with = Registration {
+        threepids: proved(&app, &passed.session, now).await?,
         token: passed.session.registration_token(),
         uia: passed.close,
         session: (!inhibit_login).then_some((&device_id, initial_display_name, &opened)),
@@ -97,6 +100,14 @@ pub async fn post(
             return Err(protected.spent(passed, Failure::RegistrationToken).await?);
         }
         Created::AuthSpent => return Err(protected.begin_again().await?),
+        Created::ProofSpent => return Err(protected.spent(passed, Failure::ThirdParty).await?),
+        Created::AddressTaken => {
+            app.metrics.registered("taken");
+            return Err(ApiError::bad_request(
+                "M_THREEPID_IN_USE",
+                "This address belongs to another account.",
+            ));
+        }
     }
     app.metrics.registered("success");
     let mut reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);
@@ -106,6 +117,16 @@ pub async fn post(
         }
     }
     Ok(Json(reply))
+}
+
+/// The addresses that the stages have proved.
+async fn proved(app: &App, session: &UiaSession, now: UnixMs) -> Result<Vec<Proved>, ApiError> {
+    let mut proved = Vec::new();
+    for id in session.validations() {
+        let validation = app.store.load_validation(id).await?;
+        proved.extend(validation.map(|validation| threepid::given(validation, now)));
+    }
+    Ok(proved)
 }
 
 /// `GET /register/available`.
@@ -141,7 +162,7 @@ pub async fn token_validity(
 ///
 /// # Errors
 /// 403 where registration is closed.
-fn flows(app: &App) -> Result<Flows, ApiError> {
+pub(super) fn flows(app: &App) -> Result<Flows, ApiError> {
     let flows = app.config.registration.mode.flows();
     flows.ok_or_else(|| ApiError::forbidden("Registration is not enabled on this server."))
 }

@@ -11,13 +11,15 @@ use ligand_protocol::uia::{
     Advance, Attempt, Failure, Flows, Judgement, Operation, Proof, Refusal, Request, Stage, UNBOUND_FIELDS,
     UiaSession, request_hash,
 };
+use ligand_protocol::validation::{Medium, Purpose};
 use ligand_storage::live::LiveSession;
 use ligand_storage::sessions::{Asked, Verified};
 use ligand_storage::uia::UiaRow;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::login::{self, is_wrong_password};
+use super::login::{self, Identifier, is_wrong_password};
+use super::request_token;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, Object};
@@ -160,8 +162,7 @@ impl Protected<'_> {
             Stage::Dummy => Ok((Ok(Proof::Dummy), None)),
             Stage::Password => self.check_password(auth, now).await,
             Stage::RegistrationToken => Ok((self.check_registration_token(auth, now).await?, None)),
-            // Not in any flow yet.
-            Stage::EmailIdentity | Stage::Msisdn => Ok((Err(Failure::ThirdParty), None)),
+            Stage::EmailIdentity | Stage::Msisdn => Ok((self.check_address(stage, auth).await?, None)),
             Stage::Terms => Ok((Ok(Proof::Terms), None)),
             Stage::Recaptcha => Ok((Err(Failure::CaptchaNeeded), None)),
         }
@@ -169,15 +170,14 @@ impl Protected<'_> {
 
     async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Checked, ApiError> {
         self.app.limiters.login(self.caller.address, now)?;
-        let named = login::user_name(auth)?;
-        let name = match (&named, self.asking) {
-            (Some(name), _) => name.as_str(),
+        let named = match (login::named(auth)?, self.asking) {
+            (Some(named), _) => named,
             // The owner of the token, where the client does not repeat who that is.
-            (None, Some(asking)) => &asking.user.localpart,
+            (None, Some(asking)) => Identifier::User(asking.user.localpart.to_string()),
             (None, None) => return Err(ApiError::missing_param("auth.identifier")),
         };
         let password = auth.required_text("password")?;
-        match login::verify(self.app, name, password, self.caller, self.request_id, now).await {
+        match login::verify(self.app, &named, password, self.caller, self.request_id, now).await {
             Ok((user, _)) => Ok((Ok(Proof::Password { user: user.key }), Some(user.verified()))),
             Err(error) if is_wrong_password(&error) => Ok((Err(Failure::Password), None)),
             Err(error) => Err(error),
@@ -194,6 +194,24 @@ impl Protected<'_> {
         Ok(match usable_token(self.app, token, now).await? {
             Some(token_hash) => Ok(Proof::RegistrationToken { token_hash }),
             None => Err(Failure::RegistrationToken),
+        })
+    }
+
+    /// The address that a validation proves, if it is done. The proof is used up at the end.
+    async fn check_address(&self, stage: Stage, auth: &Object) -> Result<Result<Proof, Failure>, ApiError> {
+        let purpose = match self.operation {
+            Operation::Register => Purpose::Register,
+            Operation::AccountPassword => Purpose::AccountPassword,
+            _ => return Ok(Err(Failure::ThirdParty)),
+        };
+        let credentials = threepid_credentials(auth)?;
+        let proved = request_token::proved(self.app, &credentials, purpose).await?;
+        Ok(match (stage, proved.map(|proved| (proved.medium, proved.id))) {
+            (Stage::EmailIdentity, Some((Medium::Email, validation))) => {
+                Ok(Proof::EmailIdentity { validation })
+            }
+            (Stage::Msisdn, Some((Medium::Msisdn, validation))) => Ok(Proof::Msisdn { validation }),
+            _ => Err(Failure::ThirdParty),
         })
     }
 
@@ -277,6 +295,19 @@ impl Passed {
     #[must_use]
     pub fn asked(&self, session: &LiveSession) -> Option<Asked> {
         Some(Asked { session: session.id, verified: self.verified?, uia: self.close })
+    }
+}
+
+/// `threepid_creds`, and its spellings of 2015: a list of one, and in capitals.
+fn threepid_credentials(auth: &Object) -> Result<Object, ApiError> {
+    let named = ["threepid_creds", "threepidCreds"].into_iter().find_map(|key| auth.0.get(key));
+    let first = match named {
+        Some(Value::Array(several)) => several.first(),
+        one => one,
+    };
+    match first {
+        Some(Value::Object(credentials)) => Ok(Object(credentials.clone())),
+        _ => Err(ApiError::missing_param("auth.threepid_creds")),
     }
 }
 

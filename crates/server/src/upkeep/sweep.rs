@@ -44,6 +44,9 @@ pub async fn sweep(app: &App, walk: bool) -> Result<(), StoreError> {
     while app.store.delete_expired_uia(now, ROWS).await? == u64::from(ROWS) {
         tokio::time::sleep(BREATH).await;
     }
+    while app.store.delete_expired_validations(now, ROWS).await? == u64::from(ROWS) {
+        tokio::time::sleep(BREATH).await;
+    }
     while app.store.delete_ended_sessions(now - ENDED_ROW_LIFETIME_MS, ROWS).await? == u64::from(ROWS) {
         tokio::time::sleep(BREATH).await;
     }

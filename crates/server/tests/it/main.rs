@@ -26,6 +26,7 @@ mod query_token;
 mod refresh;
 mod register;
 mod storage_trouble;
+mod threepids;
 mod tokenrefresh;
 mod urls;
 mod versions;

@@ -44,7 +44,7 @@ on_both! {
         add_user(&store, "alice").await;
         let token = crate::registration_tokens::add(&store, Some(1), None).await;
         let uia = crate::uia::open(&store, None).await;
-        let with = || Registration { token: Some(token), uia: Some((uia, 0)), session: None };
+        let with = || Registration { token: Some(token), uia: Some((uia, 0)), ..Registration::default() };
         let taken = store.create_user(&new_user("alice"), &with(), &event("register")).await;
         assert_eq!(taken, Ok(Created::NameTaken));
         assert_eq!(store.find_registration_token(token).await.unwrap().unwrap().used, 0);
@@ -60,7 +60,7 @@ on_both! {
     a_spent_token_and_a_spent_authentication_are_told_apart(store) {
         let token = crate::registration_tokens::add(&store, Some(0), None).await;
         let uia = crate::uia::open(&store, None).await;
-        let spent = Registration { token: Some(token), uia: Some((uia, 0)), session: None };
+        let spent = Registration { token: Some(token), uia: Some((uia, 0)), ..Registration::default() };
         assert_eq!(store.create_user(&new_user("a"), &spent, &event("register")).await, Ok(Created::TokenSpent));
         assert!(store.find_uia(uia).await.unwrap().is_some());
         let unknown = Registration { token: Some([9; 32]), ..Registration::default() };

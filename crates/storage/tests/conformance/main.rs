@@ -17,6 +17,7 @@ mod registration_tokens;
 mod rules;
 mod sessions;
 mod storm;
+mod threepids;
 mod uia;
 mod upkeep;
 mod world;

@@ -24,7 +24,7 @@ pub struct Case {
 /// Statements whose guard cannot be seen from outside, and why.
 pub const EXEMPT: [(&str, &str); 1] = [("changes::NEXT", "its table has one row, by a check of the schema")];
 
-pub const DUMP: [&str; 7] = [
+pub const DUMP: [&str; 9] = [
     "SELECT * FROM sessions ORDER BY session_id",
     "SELECT * FROM users ORDER BY id",
     "SELECT * FROM devices ORDER BY user_id, device_id",
@@ -32,6 +32,8 @@ pub const DUMP: [&str; 7] = [
     "SELECT * FROM registration_tokens ORDER BY token_hash",
     "SELECT * FROM changes ORDER BY seq",
     "SELECT * FROM meta ORDER BY key",
+    "SELECT * FROM validations ORDER BY id",
+    "SELECT * FROM threepids ORDER BY medium, address",
 ];
 
 const SESSION: [u8; 16] = [0x11; 16];
@@ -50,7 +52,7 @@ const NOW: i64 = 1_000;
 /// The scene, whatever was there before. User 1 is as every statement likes it, on device A with
 /// an unused head of generation 4; user 2 stands by. Now is 1000.
 pub fn scene() -> Vec<Write> {
-    const EMPTY: [&str; 7] = [
+    const EMPTY: [&str; 9] = [
         "DELETE FROM sessions",
         "DELETE FROM users",
         "DELETE FROM devices",
@@ -58,6 +60,8 @@ pub fn scene() -> Vec<Write> {
         "DELETE FROM registration_tokens",
         "DELETE FROM changes",
         "DELETE FROM meta",
+        "DELETE FROM validations",
+        "DELETE FROM threepids",
     ];
     const USERS: &str = "INSERT INTO users (id, localpart, password_hash, epoch, created_at, password_changed_at) \
         VALUES (1, 'alice', 'hash', 3, 0, 50), (2, 'bob', 'hash', 3, 0, 50)";
@@ -69,6 +73,10 @@ pub fn scene() -> Vec<Write> {
         expires_at, revision) VALUES ($1, 'op', $1, '[]', 0, 2000, 6)";
     const TOKEN: &str = "INSERT INTO registration_tokens (token_hash, name, uses_allowed, used, expires_at, \
         created_at) VALUES ($1, 'name', 5, 4, 2000, 0)";
+    const VALIDATION: &str = "INSERT INTO validations (id, secret_hash, purpose, medium, address, send_attempt, \
+        sent, failures, created_at, expires_at) VALUES ($1, $2, 'register', 'email', 'a@b', 1, 1, 2, 0, 2000)";
+    const THREEPID: &str = "INSERT INTO threepids (medium, address, user_id, validated_at, added_at) \
+        VALUES ('email', 'a@b', 1, 0, 0)";
     let mut scene: Vec<Write> = EMPTY.iter().map(|sql| Write::any(sql, Vec::new())).collect();
     scene.extend([
         Write::any(USERS, Vec::new()),
@@ -82,6 +90,8 @@ pub fn scene() -> Vec<Write> {
         Write::any(TOKEN, params![NAME]),
         Write::any("INSERT INTO changes (seq, kind, user_id, at) VALUES (1, 2, 1, 10)", Vec::new()),
         Write::any("INSERT INTO meta (key, value) VALUES ('floor', 10)", Vec::new()),
+        Write::any(VALIDATION, params![SESSION, OTHER]),
+        Write::any(THREEPID, Vec::new()),
     ]);
     scene
 }
@@ -270,6 +280,68 @@ pub fn statements() -> Vec<Statement> {
             "uia::CLOSE",
             params![NAME, 6],
             vec![param("id_hash = $1", 1, OTHER), param("revision = $2", 2, 7)],
+        ),
+        plain(
+            "validations::SEND_AGAIN",
+            params![SESSION, 1, 2, None::<&str>, 3_000],
+            vec![
+                param("id = $1", 1, NOBODY),
+                param("sent = $2", 2, 3),
+                row("validated_at IS NULL", "UPDATE validations SET validated_at = 5"),
+            ],
+        ),
+        plain(
+            "validations::DROP_EXPIRED",
+            params![SESSION, 2_000],
+            vec![param("id = $1", 1, NOBODY), param("expires_at <= $2", 2, NOW)],
+        ),
+        plain(
+            "validations::VALIDATE",
+            params![SESSION, 1, 2, NOW],
+            vec![
+                param("id = $1", 1, NOBODY),
+                param("sent = $2", 2, 3),
+                param("failures = $3", 3, 0),
+                row("validated_at IS NULL", "UPDATE validations SET validated_at = 5"),
+            ],
+        ),
+        plain(
+            "validations::COUNT_FAILURE",
+            params![SESSION, 1, 2],
+            vec![param("id = $1", 1, NOBODY), param("sent = $2", 2, 3), param("failures = $3", 3, 0)],
+        ),
+        after(
+            "UPDATE validations SET validated_at = 5",
+            "validations::CONSUME",
+            params![SESSION, NOW],
+            vec![
+                param("id = $1", 1, NOBODY),
+                row("validated_at IS NOT NULL", "UPDATE validations SET validated_at = NULL"),
+                param("expires_at > $2", 2, 2_000),
+            ],
+        ),
+        plain(
+            "threepids::REMOVE",
+            params!["email", "a@b", 1],
+            vec![
+                param("medium = $1", 1, "msisdn"),
+                param("address = $2", 2, "c@d"),
+                param("user_id = $3", 3, 2),
+            ],
+        ),
+        plain("threepids::REMOVE_ALL", params![1], vec![param("user_id = $1", 1, 2)]),
+        plain(
+            "threepids::ACTIVE",
+            params![1],
+            vec![param("id = $1", 1, 9), row("state <> 2", "UPDATE users SET state = 2")],
+        ),
+        plain(
+            "expired::DELETE_VALIDATIONS",
+            params![3_000, 10],
+            vec![
+                param("id IN (SELECT id FROM validations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)", 2, 0),
+                param("expires_at < $1", 1, 2_000),
+            ],
         ),
         plain(
             "registration_tokens::USE_UP",
