@@ -42,6 +42,8 @@ pub struct Config {
     pub database: Database,
     /// Lifetimes and windows of tokens.
     pub sessions: Sessions,
+    /// Ways to sign in.
+    pub sign_in: SignIn,
     /// Who may register.
     pub registration: Registration,
     /// How often one address, or one session, may try.
@@ -94,6 +96,13 @@ pub struct Sessions {
     pub legacy_retry_window: Duration,
     /// At `/refresh`: how long after that a spent token is refused without ending the session.
     pub legacy_reuse_leeway: Duration,
+}
+
+/// `[sign_in]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignIn {
+    /// Whether people can make login tokens and sign in with them.
+    pub login_tokens: bool,
 }
 
 /// `[registration]`
@@ -196,6 +205,8 @@ impl Default for Config {
                 pool_size: 16,
             },
             sessions: Sessions::default(),
+            // Each is made by somebody who has just proved the password.
+            sign_in: SignIn { login_tokens: true },
             registration: Registration { mode: RegistrationMode::Closed },
             rate_limits: RateLimits::default(),
             compat: Compat {

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use ligand_protocol::UnixMs;
-use ligand_protocol::ids::SessionId;
+use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE, RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -27,6 +27,7 @@ pub struct Limiters {
     refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
+    login_tokens: Mutex<KeyedLimiter<UserKey>>,
     notices: Mutex<KeyedLimiter<SessionId>>,
 }
 
@@ -63,6 +64,7 @@ impl Limiters {
             refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
+            login_tokens: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
@@ -102,6 +104,14 @@ impl Limiters {
     /// 429.
     pub fn lookup(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.lookup, LOOKUP_RATE, address.into(), now)
+    }
+
+    /// A login token to be made.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn login_token(&self, user: UserKey, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.login_tokens, LOGIN_TOKEN_RATE, user, now)
     }
 
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
@@ -165,5 +175,6 @@ impl Limiters {
         self.refresh_sessions.lock().drop_faded(now);
         self.notices.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
+        self.login_tokens.lock().drop_faded(now);
     }
 }

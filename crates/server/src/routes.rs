@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, logout, password, refresh, register,
+    account, deactivate, devices, discovery, login, login_token, logout, password, refresh, register,
 };
 use crate::middleware;
 
@@ -28,6 +28,7 @@ pub fn router(app: App) -> Router {
 
     // Login
     routes.client(SINCE_V1, "login", get(login::get).post(login::post));
+    routes.client(V1, "login/get_token", post(login_token::post));
     routes.client(SINCE_V1, "logout", post(logout::post));
     routes.client(SINCE_V1, "logout/all", post(logout::post_all));
 

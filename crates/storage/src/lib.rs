@@ -12,6 +12,7 @@ pub mod devices;
 mod error;
 pub mod expired;
 pub mod live;
+pub mod login_tokens;
 mod migrate;
 mod options;
 mod postgres;

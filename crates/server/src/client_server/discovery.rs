@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ligand_protocol::session::Api;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -28,11 +29,12 @@ pub async fn versions(State(app): State<App>) -> Json<Value> {
 }
 
 /// `GET /capabilities`.
-pub async fn capabilities(Authenticated(_): Authenticated) -> Json<Value> {
+pub async fn capabilities(State(app): State<App>, Authenticated(session): Authenticated) -> Json<Value> {
+    let get_login_token = app.config.sign_in.login_tokens && session.api == Api::Legacy;
     Json(json!({"capabilities": {
         "m.change_password": {"enabled": true},
         "m.3pid_changes": {"enabled": false},
-        "m.get_login_token": {"enabled": false},
+        "m.get_login_token": {"enabled": get_login_token},
     }}))
 }
 

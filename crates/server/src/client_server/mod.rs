@@ -5,6 +5,7 @@ pub mod deactivate;
 pub mod devices;
 pub mod discovery;
 pub mod login;
+pub mod login_token;
 pub mod logout;
 pub mod password;
 pub mod refresh;

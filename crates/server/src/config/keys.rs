@@ -167,6 +167,14 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "sign_in",
+        doc: "Ways to sign in beside the password.",
+        keys: &[key!(
+            sign_in.login_tokens,
+            "Whether somebody who is signed in can make a token, good for two minutes, that signs one more device in."
+        )],
+    },
+    Section {
         name: "registration",
         doc: "Who may register over the client API. Accounts can always be made with `ligand user add`.",
         keys: &[key!(

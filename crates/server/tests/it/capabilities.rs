@@ -10,7 +10,7 @@ both! {
             let body = alice.get(&format!("{prefix}/capabilities")).await.expect_ok();
             assert_eq!(body["capabilities"]["m.change_password"]["enabled"], true);
             assert_eq!(body["capabilities"]["m.3pid_changes"]["enabled"], false);
-            assert_eq!(body["capabilities"]["m.get_login_token"]["enabled"], false);
+            assert_eq!(body["capabilities"]["m.get_login_token"]["enabled"], true);
         }
     }
 }

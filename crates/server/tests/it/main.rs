@@ -20,6 +20,7 @@ mod health;
 mod limits;
 mod locked;
 mod login;
+mod login_token;
 mod logout;
 mod oauth_sessions;
 mod query_token;

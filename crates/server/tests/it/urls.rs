@@ -20,6 +20,7 @@ const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("GET", SINCE_V1, "login", None),
     ("POST", SINCE_V1, "login", None),
+    ("POST", &["v1", "unstable"], "login/get_token", Needed),
     ("POST", SINCE_V1, "logout", Needed),
     ("POST", SINCE_V1, "logout/all", Needed),
     ("POST", &["v3", "v1", "r0", "unstable"], "refresh", None),

@@ -10,6 +10,7 @@ mod endings;
 mod feed;
 mod guards;
 mod live;
+mod login_tokens;
 mod passwords;
 mod processes;
 mod races;

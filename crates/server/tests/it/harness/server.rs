@@ -206,6 +206,7 @@ impl Server {
         let sign_in = SignIn {
             user: user.key,
             verified: account.verified(),
+            login_token: None,
             rehashed: None,
             device_id: device_id.clone(),
             device_named: false,

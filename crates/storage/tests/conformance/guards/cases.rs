@@ -24,12 +24,13 @@ pub struct Case {
 /// Statements whose guard cannot be seen from outside, and why.
 pub const EXEMPT: [(&str, &str); 1] = [("changes::NEXT", "its table has one row, by a check of the schema")];
 
-pub const DUMP: [&str; 7] = [
+pub const DUMP: [&str; 8] = [
     "SELECT * FROM sessions ORDER BY session_id",
     "SELECT * FROM users ORDER BY id",
     "SELECT * FROM devices ORDER BY user_id, device_id",
     "SELECT * FROM uia_sessions ORDER BY id_hash",
     "SELECT * FROM registration_tokens ORDER BY token_hash",
+    "SELECT * FROM login_tokens ORDER BY token_hash",
     "SELECT * FROM changes ORDER BY seq",
     "SELECT * FROM meta ORDER BY key",
 ];
@@ -50,12 +51,13 @@ const NOW: i64 = 1_000;
 /// The scene, whatever was there before. User 1 is as every statement likes it, on device A with
 /// an unused head of generation 4; user 2 stands by. Now is 1000.
 pub fn scene() -> Vec<Write> {
-    const EMPTY: [&str; 7] = [
+    const EMPTY: [&str; 8] = [
         "DELETE FROM sessions",
         "DELETE FROM users",
         "DELETE FROM devices",
         "DELETE FROM uia_sessions",
         "DELETE FROM registration_tokens",
+        "DELETE FROM login_tokens",
         "DELETE FROM changes",
         "DELETE FROM meta",
     ];
@@ -69,6 +71,8 @@ pub fn scene() -> Vec<Write> {
         expires_at, revision) VALUES ($1, 'op', $1, '[]', 0, 2000, 6)";
     const TOKEN: &str = "INSERT INTO registration_tokens (token_hash, name, uses_allowed, used, expires_at, \
         created_at) VALUES ($1, 'name', 5, 4, 2000, 0)";
+    const LOGIN_TOKEN: &str = "INSERT INTO login_tokens (token_hash, user_id, user_epoch, expires_at) \
+        VALUES ($1, 1, 3, 2000)";
     let mut scene: Vec<Write> = EMPTY.iter().map(|sql| Write::any(sql, Vec::new())).collect();
     scene.extend([
         Write::any(USERS, Vec::new()),
@@ -80,6 +84,7 @@ pub fn scene() -> Vec<Write> {
         Write::any(SESSIONS, params![[0x22; 16], 2, OTHER, OTHER, [5; 104], NEVER, OTHER, OTHER]),
         Write::any(UIA, params![NAME]),
         Write::any(TOKEN, params![NAME]),
+        Write::any(LOGIN_TOKEN, params![NAME]),
         Write::any("INSERT INTO changes (seq, kind, user_id, at) VALUES (1, 2, 1, 10)", Vec::new()),
         Write::any("INSERT INTO meta (key, value) VALUES ('floor', 10)", Vec::new()),
     ]);
@@ -315,6 +320,24 @@ pub fn statements() -> Vec<Statement> {
                     0,
                 ),
                 param("expires_at < $1", 1, 2_000),
+            ],
+        ),
+        plain(
+            "login_tokens::SPEND",
+            params![NAME, NOW],
+            vec![param("token_hash = $1", 1, OTHER), param("expires_at > $2", 2, 2_000)],
+        ),
+        plain(
+            "expired::DELETE_LOGIN_TOKENS",
+            params![2_000, 10],
+            vec![
+                param(
+                    "token_hash IN (SELECT token_hash FROM login_tokens WHERE expires_at <= $1 \
+                     ORDER BY expires_at LIMIT $2)",
+                    2,
+                    0,
+                ),
+                param("expires_at <= $1", 1, 1_999),
             ],
         ),
         after(
