@@ -19,5 +19,6 @@ pub mod passwords;
 pub mod routes;
 pub mod run;
 pub mod serve;
+pub mod standing;
 pub mod tokens;
 pub mod upkeep;

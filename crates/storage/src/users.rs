@@ -88,6 +88,7 @@ pub enum Created {
 pub enum Flag {
     Lock,
     Unlock,
+    Suspended(bool),
     Admin(bool),
 }
 
@@ -113,7 +114,9 @@ const DEACTIVATE: &str = "UPDATE users SET state = 2, password_hash = NULL, epoc
     WHERE id = $1 AND epoch = $2 AND state <> 2";
 const LOCK: &str = "UPDATE users SET state = 1 WHERE id = $1 AND state = 0";
 const UNLOCK: &str = "UPDATE users SET state = 0 WHERE id = $1 AND state = 1";
-const SET_ADMIN: &str = "UPDATE users SET admin = $2 WHERE id = $1";
+const SUSPEND: &str = "UPDATE users SET suspended = $2 WHERE id = $1 AND suspended <> $2 AND state <> 2";
+const SET_ADMIN: &str = "UPDATE users SET admin = $2 WHERE id = $1 AND admin <> $2";
+const NO_ADMIN: &str = "UPDATE users SET admin = admin WHERE id = $1 AND admin = 0";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
 pub(crate) const GUARDED: &[(&str, &str)] = &[
@@ -122,7 +125,9 @@ pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("DEACTIVATE", DEACTIVATE),
     ("LOCK", LOCK),
     ("UNLOCK", UNLOCK),
+    ("SUSPEND", SUSPEND),
     ("SET_ADMIN", SET_ADMIN),
+    ("NO_ADMIN", NO_ADMIN),
 ];
 
 /// Whose session survives a password change, on which device.
@@ -268,18 +273,38 @@ impl Store {
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }
 
-    /// Locks, unlocks, makes an administrator or a plain user. `false` if that changed nothing.
-    /// No session ends: unlocking brings the same tokens back.
+    /// Locks, unlocks, suspends or not, makes an administrator or a plain user. `false` if that
+    /// changed nothing. No session ends: unlocking brings the same tokens back.
     ///
     /// # Errors
     /// Storage trouble.
     pub async fn set_flag(&self, user: UserKey, flag: Flag, event: &AuditEvent) -> Result<bool, StoreError> {
-        let write = match flag {
+        self.flag(Vec::new(), user, flag, event).await
+    }
+
+    /// As [`Store::set_flag`], for one administrator against others: `false` also if the user has
+    /// become an administrator.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn moderate(&self, user: UserKey, flag: Flag, event: &AuditEvent) -> Result<bool, StoreError> {
+        self.flag(vec![Write::one(NO_ADMIN, params![user])], user, flag, event).await
+    }
+
+    async fn flag(
+        &self,
+        mut batch: Vec<Write>,
+        user: UserKey,
+        flag: Flag,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        batch.push(match flag {
             Flag::Lock => Write::one(LOCK, params![user]),
             Flag::Unlock => Write::one(UNLOCK, params![user]),
+            Flag::Suspended(suspended) => Write::one(SUSPEND, params![user, suspended]),
             Flag::Admin(admin) => Write::one(SET_ADMIN, params![user, admin]),
-        };
-        let mut batch = vec![write, audit::write(event)];
+        });
+        batch.push(audit::write(event));
         batch.extend(self.feed(Change::User(user), event.at));
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }

@@ -114,12 +114,39 @@ on_both! {
         let bob = add_user(&store, "bob").await;
         for admin in [true, false] {
             assert_eq!(store.set_flag(user, Flag::Admin(admin), &event("admin")).await, Ok(true));
+            assert_eq!(store.set_flag(user, Flag::Admin(admin), &event("admin")).await, Ok(false));
             assert_eq!(load_user(&store, user).await.admin, admin);
             assert!(!load_user(&store, bob).await.admin);
         }
         let nobody = ligand_protocol::ids::UserKey(1);
-        for flag in [Flag::Admin(true), Flag::Lock, Flag::Unlock] {
+        assert_eq!(number(&store, "select count(*) from audit where action = 'admin'", vec![]).await, 2);
+        for flag in [Flag::Admin(true), Flag::Suspended(true), Flag::Lock, Flag::Unlock] {
             assert_eq!(store.set_flag(nobody, flag, &event("flag")).await, Ok(false));
+        }
+    }
+
+    a_suspension_is_seen_by_checks_and_ends_nothing(store) {
+        let user = add_user(&store, "alice").await;
+        let held = sign_in(&store, user, "A").await;
+        for suspended in [true, false] {
+            let flag = Flag::Suspended(suspended);
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(true));
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(false));
+            assert_eq!(store.live_session(held.id).await.unwrap().unwrap().user.suspended, suspended);
+            assert_eq!(check(&store, &held).await, CheckVerdict::Ok);
+        }
+    }
+
+    administrators_do_not_moderate_each_other(store) {
+        let user = add_user(&store, "alice").await;
+        for flag in [Flag::Lock, Flag::Unlock, Flag::Suspended(true), Flag::Suspended(false)] {
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(true));
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(false));
+        }
+        assert_eq!(store.set_flag(user, Flag::Admin(true), &event("admin")).await, Ok(true));
+        for flag in [Flag::Lock, Flag::Suspended(true)] {
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(false));
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(true));
         }
     }
 
@@ -127,7 +154,7 @@ on_both! {
         let user = add_user(&store, "alice").await;
         assert_eq!(store.deactivate(user, 0, false, None, &event("deactivate")).await, Ok(true));
         assert_eq!(number(&store, "select erased from users", vec![]).await, 0);
-        for flag in [Flag::Lock, Flag::Unlock] {
+        for flag in [Flag::Lock, Flag::Unlock, Flag::Suspended(true)] {
             assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(false));
         }
         assert_eq!(load_user(&store, user).await.state, AccountState::Deactivated);

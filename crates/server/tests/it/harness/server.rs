@@ -153,6 +153,11 @@ impl Server {
         assert_eq!(unlocked, Ok(true));
     }
 
+    pub async fn suspend(&self, user: &User) {
+        let flag = Flag::Suspended(true);
+        assert_eq!(self.store().set_flag(user.key, flag, &self.event("user_suspended")).await, Ok(true));
+    }
+
     /// A registration token for so many accounts.
     pub async fn registration_token(&self, text: &str, uses: i64, expires_at: Option<i64>) {
         let token = ligand_storage::registration_tokens::RegistrationToken {

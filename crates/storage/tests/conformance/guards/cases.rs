@@ -260,7 +260,17 @@ pub fn statements() -> Vec<Statement> {
             params![1],
             vec![param("id = $1", 1, 9), row("state = 1", DEACTIVATED)],
         ),
-        plain("users::SET_ADMIN", params![1, 1], vec![param("id = $1", 1, 9)]),
+        plain(
+            "users::SUSPEND",
+            params![1, 1],
+            vec![param("id = $1", 1, 9), param("suspended <> $2", 2, 0), row("state <> 2", DEACTIVATED)],
+        ),
+        plain("users::SET_ADMIN", params![1, 1], vec![param("id = $1", 1, 9), param("admin <> $2", 2, 0)]),
+        plain(
+            "users::NO_ADMIN",
+            params![1],
+            vec![param("id = $1", 1, 9), row("admin = 0", "UPDATE users SET admin = 1 WHERE id = 1")],
+        ),
         plain(
             "devices::RENAME",
             params![1, "A", "new"],
