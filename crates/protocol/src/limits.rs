@@ -92,6 +92,9 @@ pub const AUTH_SESSION_LIFETIME_MS: UnixMs = 10 * MINUTE_MS;
 /// Life of a login token: what the specification recommends, time to carry it to another device.
 pub const LOGIN_TOKEN_LIFETIME_MS: UnixMs = 2 * MINUTE_MS;
 
+/// Life of an OpenID token, as everywhere in Matrix: third parties ask again when it ends.
+pub const OPENID_TOKEN_LIFETIME_MS: UnixMs = HOUR_MS;
+
 // ---- rates, the defaults of `[rate_limits]` ----
 
 /// Sign-in attempts per address: ten at once for a household behind one address, then one in six
@@ -108,6 +111,8 @@ pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
 /// Login tokens per account: the one in a minute that the specification suggests, after three for
 /// somebody who sets up a phone, a tablet and a computer.
 pub const LOGIN_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 3);
+/// OpenID tokens per account: a page full of widgets at once, then one in ten seconds.
+pub const OPENID_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 30);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE, RateLimit,
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE,
+    OPENID_TOKEN_RATE, RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -28,6 +29,7 @@ pub struct Limiters {
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
     login_tokens: Mutex<KeyedLimiter<UserKey>>,
+    openid_tokens: Mutex<KeyedLimiter<UserKey>>,
     notices: Mutex<KeyedLimiter<SessionId>>,
 }
 
@@ -65,6 +67,7 @@ impl Limiters {
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
             login_tokens: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            openid_tokens: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
@@ -112,6 +115,14 @@ impl Limiters {
     /// 429.
     pub fn login_token(&self, user: UserKey, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.login_tokens, LOGIN_TOKEN_RATE, user, now)
+    }
+
+    /// An OpenID token to be made.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn openid_token(&self, user: UserKey, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.openid_tokens, OPENID_TOKEN_RATE, user, now)
     }
 
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
@@ -175,6 +186,8 @@ impl Limiters {
         self.refresh_sessions.lock().drop_faded(now);
         self.notices.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
-        self.login_tokens.lock().drop_faded(now);
+        for table in [&self.login_tokens, &self.openid_tokens] {
+            table.lock().drop_faded(now);
+        }
     }
 }

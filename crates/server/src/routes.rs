@@ -8,7 +8,8 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, login_token, logout, password, refresh, register,
+    account, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
+    register,
 };
 use crate::middleware;
 
@@ -54,6 +55,10 @@ pub fn router(app: App) -> Router {
         get(devices::get).put(devices::put).delete(devices::delete),
     );
     routes.client(SINCE_R0, "delete_devices", post(devices::delete_several));
+
+    // OpenID
+    routes.client(SINCE_R0, "user/{userId}/openid/request_token", post(openid::request_token));
+    routes.at("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo));
 
     // Capabilities and discovery
     routes.client(SINCE_R0, "capabilities", get(discovery::capabilities));

@@ -14,6 +14,7 @@ pub mod expired;
 pub mod live;
 pub mod login_tokens;
 mod migrate;
+pub mod openid_tokens;
 mod options;
 mod postgres;
 pub mod registration_tokens;

@@ -105,6 +105,7 @@ pub fn guarded_statements() -> Vec<(&'static str, &'static str, &'static str)> {
         ("uia", crate::uia::GUARDED),
         ("registration_tokens", crate::registration_tokens::GUARDED),
         ("login_tokens", crate::login_tokens::GUARDED),
+        ("openid_tokens", crate::openid_tokens::GUARDED),
         ("expired", crate::expired::GUARDED),
         ("changes", crate::changes::GUARDED),
     ]

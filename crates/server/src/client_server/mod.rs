@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod login;
 pub mod login_token;
 pub mod logout;
+pub mod openid;
 pub mod password;
 pub mod refresh;
 pub mod register;

@@ -23,6 +23,7 @@ mod login;
 mod login_token;
 mod logout;
 mod oauth_sessions;
+mod openid;
 mod query_token;
 mod refresh;
 mod register;

@@ -11,6 +11,7 @@ mod feed;
 mod guards;
 mod live;
 mod login_tokens;
+mod openid_tokens;
 mod passwords;
 mod processes;
 mod races;
