@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
+    account, admin, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
     register,
 };
 use crate::middleware;
@@ -55,6 +55,11 @@ pub fn router(app: App) -> Router {
         get(devices::get).put(devices::put).delete(devices::delete),
     );
     routes.client(SINCE_R0, "delete_devices", post(devices::delete_several));
+
+    // Server administration
+    routes.client(SINCE_R0, "admin/whois/{userId}", get(admin::whois));
+    routes.client(V1, "admin/suspend/{userId}", get(admin::get_suspended).put(admin::put_suspended));
+    routes.client(V1, "admin/lock/{userId}", get(admin::get_locked).put(admin::put_locked));
 
     // OpenID
     routes.client(SINCE_R0, "user/{userId}/openid/request_token", post(openid::request_token));

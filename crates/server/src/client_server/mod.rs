@@ -1,6 +1,7 @@
 //! The Client-Server API: one file per chapter of the specification.
 
 pub mod account;
+pub mod admin;
 pub mod deactivate;
 pub mod devices;
 pub mod discovery;

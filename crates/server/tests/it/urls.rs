@@ -38,6 +38,11 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("PUT", SINCE_R0, "devices/{deviceId}", Needed),
     ("DELETE", SINCE_R0, "devices/{deviceId}", Needed),
     ("POST", SINCE_R0, "delete_devices", Needed),
+    ("GET", SINCE_R0, "admin/whois/{userId}", Needed),
+    ("GET", &["v1", "unstable"], "admin/suspend/{userId}", Needed),
+    ("PUT", &["v1", "unstable"], "admin/suspend/{userId}", Needed),
+    ("GET", &["v1", "unstable"], "admin/lock/{userId}", Needed),
+    ("PUT", &["v1", "unstable"], "admin/lock/{userId}", Needed),
     ("POST", SINCE_R0, "user/{userId}/openid/request_token", Needed),
     ("GET", SINCE_R0, "capabilities", Needed),
 ];

@@ -153,6 +153,11 @@ impl Server {
         assert_eq!(unlocked, Ok(true));
     }
 
+    pub async fn make_admin(&self, user: &User) {
+        let flag = Flag::Admin(true);
+        assert_eq!(self.store().set_flag(user.key, flag, &self.event("admin_granted")).await, Ok(true));
+    }
+
     pub async fn suspend(&self, user: &User) {
         let flag = Flag::Suspended(true);
         assert_eq!(self.store().set_flag(user.key, flag, &self.event("user_suspended")).await, Ok(true));
