@@ -110,6 +110,8 @@ pub struct SignIn {
 pub struct Registration {
     /// Who may register.
     pub mode: RegistrationMode,
+    /// Whether anybody may have a guest account.
+    pub guests: bool,
 }
 
 /// `[rate_limits]`
@@ -207,7 +209,7 @@ impl Default for Config {
             sessions: Sessions::default(),
             // Each is made by somebody who has just proved the password.
             sign_in: SignIn { login_tokens: true },
-            registration: Registration { mode: RegistrationMode::Closed },
+            registration: Registration { mode: RegistrationMode::Closed, guests: false },
             rate_limits: RateLimits::default(),
             compat: Compat {
                 legacy_v1_403: false,

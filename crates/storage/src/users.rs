@@ -71,11 +71,20 @@ pub struct Registration<'a> {
     pub session: Option<(&'a DeviceId, Option<String>, &'a Opened)>,
 }
 
+/// The guest account that is to become a user's, as its access token showed it.
+#[derive(Debug, Clone, Copy)]
+pub struct Upgrade {
+    pub guest: UserKey,
+    pub epoch: i64,
+    /// The session of that access token.
+    pub session: SessionId,
+}
+
 /// How creating an account ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     Done,
-    /// The name exists.
+    /// The name exists; or the guest account is not, or no longer, there to be upgraded.
     NameTaken,
     /// The registration token is used up, expired or revoked.
     TokenSpent,
@@ -107,6 +116,8 @@ const COUNT: &str = "SELECT COUNT(*) FROM users";
 const INSERT: &str = "INSERT INTO users (id, localpart, password_hash, admin, guest, created_at, password_changed_at) \
     VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN CAST($3 AS text) IS NOT NULL THEN CAST($6 AS bigint) END) \
     ON CONFLICT (localpart) DO NOTHING";
+const UPGRADE: &str =
+    "UPDATE users SET guest = 0, password_hash = $2, password_changed_at = $3 WHERE id = $1 AND guest = 1";
 const SET_PASSWORD: &str = "UPDATE users SET password_hash = $4, password_changed_at = $5, epoch = epoch + CAST($6 AS bigint) \
     WHERE id = $1 AND epoch = $2 AND password_changed_at IS NOT DISTINCT FROM $3 AND state <> 2";
 const KEEP_SESSION: &str = "UPDATE sessions SET user_epoch = $2 WHERE session_id = $1 AND status = 0";
@@ -120,6 +131,7 @@ const NO_ADMIN: &str = "UPDATE users SET admin = admin WHERE id = $1 AND admin =
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
 pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("UPGRADE", UPGRADE),
     ("SET_PASSWORD", SET_PASSWORD),
     ("KEEP_SESSION", KEEP_SESSION),
     ("DEACTIVATE", DEACTIVATE),
@@ -207,6 +219,43 @@ impl Store {
                 .copied()
                 .ok_or_else(|| StoreError::corrupt("a new account's session exists already")),
         }
+    }
+
+    /// Makes a guest account a user's, with all that comes with a new account, or changes nothing.
+    /// Its sessions stay; one on the new session's device ends.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn upgrade_guest(
+        &self,
+        upgrade: Upgrade,
+        hash: &PasswordHash,
+        with: &Registration<'_>,
+        event: &AuditEvent,
+    ) -> Result<Created, StoreError> {
+        let Upgrade { guest, epoch, session } = upgrade;
+        let verified = Verified { epoch, password_changed_at: None };
+        let asked = Asked { session, verified, uia: with.uia };
+        let mut batch = asked.user_first(guest);
+        let auth_spent = with.uia.map(|_| batch.len() - 1);
+        batch.push(Write::one(UPGRADE, params![guest, hash.0.clone(), event.at]));
+        let token_spent = with.token.map(|_| batch.len());
+        batch.extend(with.token.map(|token| registration_tokens::use_up(token, event.at)));
+        match &with.session {
+            Some((device, name, opened)) => {
+                let [device, end, open] = self.opening(guest, epoch, device, name.clone(), opened);
+                batch.extend([device, asked.session_lives(), end, open]);
+            }
+            None => batch.push(asked.session_lives()),
+        }
+        batch.push(audit::write(event));
+        batch.extend(self.feed(Change::User(guest), event.at));
+        Ok(match self.commit_notifying(batch, vec![Touched::User(guest)]).await? {
+            Committed::Done(_) => Created::Done,
+            Committed::Conflict { at } if Some(at) == auth_spent => Created::AuthSpent,
+            Committed::Conflict { at } if Some(at) == token_spent => Created::TokenSpent,
+            Committed::Conflict { .. } => Created::NameTaken,
+        })
     }
 
     /// Sets a password. With `end_others`, every session but the spared one ends and its devices

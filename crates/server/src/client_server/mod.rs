@@ -5,6 +5,7 @@ pub mod admin;
 pub mod deactivate;
 pub mod devices;
 pub mod discovery;
+mod guests;
 pub mod login;
 pub mod login_token;
 pub mod logout;

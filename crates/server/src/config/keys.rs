@@ -177,10 +177,16 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         name: "registration",
         doc: "Who may register over the client API. Accounts can always be made with `ligand user add`.",
-        keys: &[key!(
-            registration.mode,
-            "`closed`: nobody. `token`: whoever has a token made with `ligand registration-token add`. `open`: anybody."
-        )],
+        keys: &[
+            key!(
+                registration.mode,
+                "`closed`: nobody. `token`: whoever has a token made with `ligand registration-token add`. `open`: anybody."
+            ),
+            key!(
+                registration.guests,
+                "Whether anybody gets a guest account, without a password and with few rights. A guest becomes a user by registering, as `registration.mode` allows."
+            ),
+        ],
     },
     Section {
         name: "rate_limits",

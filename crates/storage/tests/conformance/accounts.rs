@@ -3,7 +3,7 @@
 use ligand_protocol::session::{AccountState, CheckVerdict, Door, Refusal, Spending};
 use ligand_storage::StoreError;
 use ligand_storage::audit::AuditEvent;
-use ligand_storage::users::{Created, Flag, NewUser, Registration};
+use ligand_storage::users::{Created, Flag, NewUser, PasswordHash, Registration, Upgrade};
 use ligand_storage::{Write, params};
 
 use crate::on_both;
@@ -68,6 +68,45 @@ on_both! {
         let old = Registration { uia: Some((uia, 1)), ..Registration::default() };
         assert_eq!(store.create_user(&new_user("a"), &old, &event("register")).await, Ok(Created::AuthSpent));
         assert_eq!(store.count_users().await, Ok(0));
+    }
+
+    a_guest_is_upgraded_with_all_that_comes_with_it_or_not_at_all(store) {
+        let new = NewUser { guest: true, password_hash: None, ..new_user("1234") };
+        assert_eq!(store.create_user(&new, &Registration::default(), &event("guest")).await, Ok(Created::Done));
+        let held = sign_in(&store, new.key, "KIOSK").await;
+        let upgrade = Upgrade { guest: new.key, epoch: 0, session: held.id };
+        let hash = PasswordHash("chosen".into());
+        let (spent, good) = (
+            crate::registration_tokens::add(&store, Some(0), None).await,
+            crate::registration_tokens::add(&store, Some(9), None).await,
+        );
+        let uia = crate::uia::open(&store, None).await;
+        let phone = device("PHONE");
+        let verified = load_user(&store, new.key).await.verified();
+        let (opened, other) = sign_in_as(new.key, verified, "PHONE");
+        let with = |token, revision| Registration {
+            token: Some(token),
+            uia: Some((uia, revision)),
+            session: Some((&phone, None, &opened.opened)),
+        };
+        let try_it = async |upgrade, with: Registration<'_>| {
+            store.upgrade_guest(upgrade, &hash, &with, &event("upgrade")).await.unwrap()
+        };
+        assert_eq!(try_it(upgrade, with(spent, 0)).await, Created::TokenSpent);
+        assert_eq!(try_it(upgrade, with(good, 1)).await, Created::AuthSpent);
+        assert_eq!(try_it(Upgrade { epoch: 1, ..upgrade }, with(good, 0)).await, Created::NameTaken);
+        assert_eq!(try_it(Upgrade { session: other.id, ..upgrade }, with(good, 0)).await, Created::NameTaken);
+        assert!(load_user(&store, new.key).await.guest);
+        assert_eq!(try_it(upgrade, with(good, 0)).await, Created::Done);
+        let user = load_user(&store, new.key).await;
+        assert_eq!((user.guest, &user.password_hash, user.epoch), (false, &Some(hash.clone()), 0));
+        assert_eq!(user.password_changed_at, Some(NOW));
+        assert!(passes(&store, &held).await && passes(&store, &other).await);
+        assert!(!store.live_session(held.id).await.unwrap().unwrap().user.guest);
+        assert_eq!(store.find_registration_token(good).await.unwrap().unwrap().used, 1);
+        assert!(store.find_uia(uia).await.unwrap().is_none());
+        let again = Registration::default();
+        assert_eq!(try_it(upgrade, again).await, Created::NameTaken);
     }
 
     accounts_are_listed_in_pages(store) {

@@ -122,6 +122,7 @@ fn this_session() -> Case {
 const OTHER_EPOCH: &str = "UPDATE users SET epoch = 4 WHERE id = 1";
 const NO_USER: &str = "DELETE FROM users WHERE id = 1";
 const LOCKED: &str = "UPDATE users SET state = 1 WHERE id = 1";
+const GUEST: &str = "UPDATE users SET guest = 1 WHERE id = 1";
 const SUSPENDED: &str = "UPDATE users SET suspended = 1 WHERE id = 1";
 const DEACTIVATED: &str = "UPDATE users SET state = 2 WHERE id = 1";
 const USED: &str = "UPDATE sessions SET acked_gen = gen, acked_at = 100 WHERE user_id = 1";
@@ -242,6 +243,12 @@ pub fn statements() -> Vec<Statement> {
             "sessions::FORGET_DEVICES",
             params![1, ""],
             vec![param("user_id = $1", 1, 2), param("device_id <> $2", 2, "A")],
+        ),
+        after(
+            GUEST,
+            "users::UPGRADE",
+            params![1, "new", NOW],
+            vec![param("id = $1", 1, 9), row("guest = 1", "UPDATE users SET guest = 0 WHERE id = 1")],
         ),
         plain(
             "users::SET_PASSWORD",
