@@ -28,6 +28,7 @@ mod openid;
 mod query_token;
 mod refresh;
 mod register;
+mod standing;
 mod storage_trouble;
 mod tokenrefresh;
 mod urls;

@@ -73,6 +73,22 @@ fn all(server: &Server) -> Vec<(Request, Token)> {
     all
 }
 
+/// Every endpoint that asks for an access token, on each of its prefixes: method, path as in the
+/// list, request. Those that end sessions come last.
+pub fn needing_a_token(server: &Server) -> Vec<(&'static str, &'static str, Request)> {
+    let mut all: Vec<_> = ENDPOINTS
+        .iter()
+        .filter(|(.., token)| *token == Needed)
+        .flat_map(|(method, prefixes, path, _)| {
+            prefixes.iter().map(move |prefix| {
+                (*method, *path, server.request(method, &format!("{prefix}/{}", filled_in(path))))
+            })
+        })
+        .collect();
+    all.sort_by_key(|(_, path, _)| path.starts_with("logout"));
+    all
+}
+
 both! {
     async fn every_endpoint_is_there(server: Server) {
         for (request, _) in all(&server) {
