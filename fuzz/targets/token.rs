@@ -12,7 +12,7 @@ static KEYS: LazyLock<TagKeys> = LazyLock::new(|| TagKeys::new(&[1; 32], Some(&[
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for kind in [TokenKind::Access, TokenKind::Refresh] {
+    for kind in [TokenKind::Access, TokenKind::Refresh, TokenKind::Login, TokenKind::OpenId] {
         assert!(Presented::parse(kind, text, &KEYS).is_none(), "a token nobody minted");
     }
     // Bent anywhere, a genuine token is none.

@@ -100,6 +100,14 @@ pub const UPKEEP_INTERVAL_MS: UnixMs = 30 * SECOND_MS;
 /// enough that a walked-away-from screen authorises nothing.
 pub const AUTH_SESSION_LIFETIME_MS: UnixMs = 10 * MINUTE_MS;
 
+// ---- tokens for one purpose ----
+
+/// Life of a login token: what the specification recommends, time to carry it to another device.
+pub const LOGIN_TOKEN_LIFETIME_MS: UnixMs = 2 * MINUTE_MS;
+
+/// Life of an OpenID token, as everywhere in Matrix: third parties ask again when it ends.
+pub const OPENID_TOKEN_LIFETIME_MS: UnixMs = HOUR_MS;
+
 // ---- rates, the defaults of `[rate_limits]` ----
 
 /// Sign-in attempts per address: ten at once for a household behind one address, then one in six
@@ -113,6 +121,11 @@ pub const REFRESH_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 2, 120);
 /// Questions per address that reveal whether a name or a registration token exists: as fast as a
 /// person types a name, too slow to walk through a dictionary.
 pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
+/// Login tokens per account: the one in a minute that the specification suggests, after three for
+/// somebody who sets up a phone, a tablet and a computer.
+pub const LOGIN_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 3);
+/// OpenID tokens per account: a page full of widgets at once, then one in ten seconds.
+pub const OPENID_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 30);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

@@ -25,6 +25,10 @@ pub const TEXT_CHARS: usize = PREFIX + (RAW * 4).div_ceil(3);
 pub enum TokenKind {
     Access,
     Refresh,
+    /// Signs in once, as `m.login.token`. Names no session; the sixteen bytes are random.
+    Login,
+    /// Tells a third party whose it is. Names no session either.
+    OpenId,
 }
 
 impl TokenKind {
@@ -32,6 +36,8 @@ impl TokenKind {
         match self {
             Self::Access => "lga_",
             Self::Refresh => "lgr_",
+            Self::Login => "lgl_",
+            Self::OpenId => "lgo_",
         }
     }
 
@@ -40,6 +46,8 @@ impl TokenKind {
         match self {
             Self::Access => b'a',
             Self::Refresh => b'r',
+            Self::Login => b'l',
+            Self::OpenId => b'o',
         }
     }
 }
@@ -266,6 +274,18 @@ mod tests {
         // Nor by changing the prefix: the tag covers the kind.
         let dressed = access.text.expose().replace("lga_", "lgr_");
         assert!(Presented::parse(TokenKind::Refresh, &dressed, &keys()).is_none());
+    }
+
+    #[test]
+    fn no_kind_reads_as_another() {
+        let kinds = [TokenKind::Access, TokenKind::Refresh, TokenKind::Login, TokenKind::OpenId];
+        for made in kinds {
+            let token = minted(made);
+            for read in kinds {
+                let dressed = token.text.expose().replacen(made.prefix(), read.prefix(), 1);
+                assert_eq!(Presented::parse(read, &dressed, &keys()).is_some(), made == read);
+            }
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Config {
     pub database: Database,
     /// Lifetimes and windows of tokens.
     pub sessions: Sessions,
+    /// Ways to sign in.
+    pub sign_in: SignIn,
     /// Who may register.
     pub registration: Registration,
     /// How often one address, or one session, may try.
@@ -96,11 +98,20 @@ pub struct Sessions {
     pub legacy_reuse_leeway: Duration,
 }
 
+/// `[sign_in]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignIn {
+    /// Whether people can make login tokens and sign in with them.
+    pub login_tokens: bool,
+}
+
 /// `[registration]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
     /// Who may register.
     pub mode: RegistrationMode,
+    /// Whether anybody may have a guest account.
+    pub guests: bool,
 }
 
 /// `[rate_limits]`
@@ -196,7 +207,9 @@ impl Default for Config {
                 pool_size: 16,
             },
             sessions: Sessions::default(),
-            registration: Registration { mode: RegistrationMode::Closed },
+            // Each is made by somebody who has just proved the password.
+            sign_in: SignIn { login_tokens: true },
+            registration: Registration { mode: RegistrationMode::Closed, guests: false },
             rate_limits: RateLimits::default(),
             compat: Compat {
                 legacy_v1_403: false,

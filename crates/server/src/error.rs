@@ -96,6 +96,14 @@ impl ApiError {
             .soft_logout(true)
     }
 
+    pub fn user_suspended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "This account has been suspended.")
+    }
+
+    pub fn guest_access_forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", "Guests may not do this.")
+    }
+
     /// The same answer for an unknown user, a wrong password and an account without one.
     pub fn wrong_password() -> Self {
         Self::forbidden("Invalid user name or password.")

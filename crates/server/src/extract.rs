@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::config::Network;
 use crate::error::ApiError;
+use crate::standing::{self, Serves};
 use crate::tokens::{self, Locked};
 
 /// Which contract a path stands for (digest §5: the path picks the contract).
@@ -129,14 +130,16 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// A live session, by the access token of the request.
+/// A live session, by the access token of the request; guests are refused. `standing` has the
+/// extractors that serve more or fewer.
 pub struct Authenticated(pub Arc<LiveSession>);
 
 impl FromRequestParts<App> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app, Locked::Refused).await.map(Self)
+        let session = authenticate(parts, app, Locked::Refused).await?;
+        standing::permit(app, session, Serves::Members).await.map(Self)
     }
 }
 
@@ -151,11 +154,12 @@ impl FromRequestParts<App> for IfAuthenticated {
         if !in_query && !parts.headers.contains_key(AUTHORIZATION) {
             return Ok(Self(None));
         }
-        authenticate(parts, app, Locked::Refused).await.map(|session| Self(Some(session)))
+        let Authenticated(session) = Authenticated::from_request_parts(parts, app).await?;
+        Ok(Self(Some(session)))
     }
 }
 
-/// As [`Authenticated`], but a locked account passes: for signing out.
+/// As [`Authenticated`], but a locked account passes, and a guest: for signing out.
 pub struct SigningOut(pub Arc<LiveSession>);
 
 impl FromRequestParts<App> for SigningOut {
@@ -166,7 +170,11 @@ impl FromRequestParts<App> for SigningOut {
     }
 }
 
-async fn authenticate(parts: &Parts, app: &App, locked: Locked) -> Result<Arc<LiveSession>, ApiError> {
+pub(crate) async fn authenticate(
+    parts: &Parts,
+    app: &App,
+    locked: Locked,
+) -> Result<Arc<LiveSession>, ApiError> {
     let result = match access_token(parts, app.config.compat.query_access_token) {
         Ok(token) => tokens::check(app, &token, locked).await,
         Err(error) => Err(error),

@@ -21,5 +21,6 @@ pub mod phone;
 pub mod routes;
 pub mod run;
 pub mod serve;
+pub mod standing;
 pub mod tokens;
 pub mod upkeep;

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use ligand_protocol::UnixMs;
-use ligand_protocol::ids::SessionId;
+use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, MESSAGE_RATE, RECIPIENT_RATE,
-    RateLimit,
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE, MESSAGE_RATE,
+    OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -28,6 +28,8 @@ pub struct Limiters {
     refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
+    login_tokens: Mutex<KeyedLimiter<UserKey>>,
+    openid_tokens: Mutex<KeyedLimiter<UserKey>>,
     notices: Mutex<KeyedLimiter<SessionId>>,
     /// Messages, by who asks and by who gets them.
     messages: Mutex<KeyedLimiter<AddressKey>>,
@@ -67,6 +69,8 @@ impl Limiters {
             refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
+            login_tokens: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            openid_tokens: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             messages: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             recipients: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
@@ -117,6 +121,22 @@ impl Limiters {
     pub fn message(&self, address: IpAddr, recipient: &str, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.messages, MESSAGE_RATE, address.into(), now)?;
         self.take(&self.recipients, RECIPIENT_RATE, AccountName::of(recipient), now)
+    }
+
+    /// A login token to be made.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn login_token(&self, user: UserKey, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.login_tokens, LOGIN_TOKEN_RATE, user, now)
+    }
+
+    /// An OpenID token to be made.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn openid_token(&self, user: UserKey, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.openid_tokens, OPENID_TOKEN_RATE, user, now)
     }
 
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
@@ -181,5 +201,8 @@ impl Limiters {
         self.notices.lock().drop_faded(now);
         self.recipients.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
+        for table in [&self.login_tokens, &self.openid_tokens] {
+            table.lock().drop_faded(now);
+        }
     }
 }

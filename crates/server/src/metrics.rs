@@ -159,7 +159,7 @@ impl Metrics {
         self.sign_ins.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A try to register: `success`, `taken`, `token_spent`.
+    /// A try to register: `success`, `guest`, `taken`, `token_spent`.
     pub fn registered(&self, outcome: &'static str) {
         self.registrations.get_or_create(&OutcomeLabel { outcome }).inc();
     }

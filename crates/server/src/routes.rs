@@ -10,8 +10,8 @@ use ligand_protocol::validation::{Medium, Purpose};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, logout, password, refresh, register, request_token,
-    threepid,
+    account, admin, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
+    register, request_token, threepid,
 };
 use crate::middleware;
 
@@ -33,6 +33,7 @@ pub fn router(app: App) -> Router {
 
     // Login
     routes.client(SINCE_V1, "login", get(login::get).post(login::post));
+    routes.client(V1, "login/get_token", post(login_token::post));
     routes.client(SINCE_V1, "logout", post(logout::post));
     routes.client(SINCE_V1, "logout/all", post(logout::post_all));
 
@@ -75,6 +76,15 @@ pub fn router(app: App) -> Router {
         get(devices::get).put(devices::put).delete(devices::delete),
     );
     routes.client(SINCE_R0, "delete_devices", post(devices::delete_several));
+
+    // Server administration
+    routes.client(SINCE_R0, "admin/whois/{userId}", get(admin::whois));
+    routes.client(V1, "admin/suspend/{userId}", get(admin::get_suspended).put(admin::put_suspended));
+    routes.client(V1, "admin/lock/{userId}", get(admin::get_locked).put(admin::put_locked));
+
+    // OpenID
+    routes.client(SINCE_R0, "user/{userId}/openid/request_token", post(openid::request_token));
+    routes.at("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo));
 
     // Capabilities and discovery
     routes.client(SINCE_R0, "capabilities", get(discovery::capabilities));

@@ -13,6 +13,10 @@ const DELETE_UIA: &str = "DELETE FROM uia_sessions WHERE id_hash IN \
     (SELECT id_hash FROM uia_sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
 const DELETE_VALIDATIONS: &str = "DELETE FROM validations WHERE id IN \
     (SELECT id FROM validations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
+const DELETE_LOGIN_TOKENS: &str = "DELETE FROM login_tokens WHERE token_hash IN \
+    (SELECT token_hash FROM login_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
+const DELETE_OPENID_TOKENS: &str = "DELETE FROM openid_tokens WHERE token_hash IN \
+    (SELECT token_hash FROM openid_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
 const NEXT_IDS: &str = "SELECT session_id FROM sessions WHERE session_id > $1 ORDER BY session_id LIMIT $2";
 const ERASE_SEALS: &str = "UPDATE sessions SET sealed = NULL WHERE session_id > $1 AND session_id <= $2 AND status = 0 \
     AND sealed IS NOT NULL AND acked_gen = gen AND acked_at <= CASE WHEN api = 1 THEN CAST($3 AS bigint) ELSE CAST($4 AS bigint) END RETURNING 1";
@@ -28,6 +32,8 @@ pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("DELETE_ENDED", DELETE_ENDED),
     ("DELETE_UIA", DELETE_UIA),
     ("DELETE_VALIDATIONS", DELETE_VALIDATIONS),
+    ("DELETE_LOGIN_TOKENS", DELETE_LOGIN_TOKENS),
+    ("DELETE_OPENID_TOKENS", DELETE_OPENID_TOKENS),
     ("ERASE_SEALS", ERASE_SEALS),
     ("ERASE_SEAL", ERASE_SEAL),
     ("EXPIRE", EXPIRE),
@@ -65,6 +71,22 @@ impl Store {
     /// Storage trouble.
     pub async fn delete_expired_validations(&self, before: UnixMs, limit: u32) -> Result<u64, StoreError> {
         self.count_changed(Write::any(DELETE_VALIDATIONS, params![before, limit])).await
+    }
+
+    /// Deletes up to `limit` login tokens that have expired by a moment.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn delete_expired_login_tokens(&self, by: UnixMs, limit: u32) -> Result<u64, StoreError> {
+        self.count_changed(Write::any(DELETE_LOGIN_TOKENS, params![by, limit])).await
+    }
+
+    /// Deletes up to `limit` OpenID tokens that have expired by a moment.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn delete_expired_openid_tokens(&self, by: UnixMs, limit: u32) -> Result<u64, StoreError> {
+        self.count_changed(Write::any(DELETE_OPENID_TOKENS, params![by, limit])).await
     }
 
     /// The next stretch of at most `limit` sessions after an id; `None` at the end of the table.

@@ -57,6 +57,8 @@ pub struct SignIn {
     pub user: UserKey,
     /// Epoch and password as they were when the credentials were verified.
     pub verified: Verified,
+    /// The login token that this sign-in uses up, where one proved who signs in.
+    pub login_token: Option<TokenHash>,
     /// A hash to store instead of the verified one, when its parameters are outdated.
     pub rehashed: Option<String>,
     pub device_id: DeviceId,
@@ -260,7 +262,8 @@ impl Store {
     }
 
     /// Opens a session on a device and ends the older one there, in one transaction (I15).
-    /// `false` if the account changed since its credentials were verified.
+    /// `false` if the account changed since its credentials were verified, or its login token is
+    /// used up.
     ///
     /// # Errors
     /// Storage trouble.
@@ -276,6 +279,7 @@ impl Store {
                 sign_in.rehashed.clone()
             ],
         )];
+        batch.extend(sign_in.login_token.map(|token| crate::login_tokens::spend(token, opened.now)));
         batch.extend(self.opening(
             *user,
             verified.epoch,

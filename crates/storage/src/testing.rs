@@ -104,6 +104,8 @@ pub fn guarded_statements() -> Vec<(&'static str, &'static str, &'static str)> {
         ("devices", crate::devices::GUARDED),
         ("uia", crate::uia::GUARDED),
         ("registration_tokens", crate::registration_tokens::GUARDED),
+        ("login_tokens", crate::login_tokens::GUARDED),
+        ("openid_tokens", crate::openid_tokens::GUARDED),
         ("expired", crate::expired::GUARDED),
         ("changes", crate::changes::GUARDED),
         ("validations", crate::validations::GUARDED),

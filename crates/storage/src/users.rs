@@ -75,11 +75,20 @@ pub struct Registration<'a> {
     pub session: Option<(&'a DeviceId, Option<String>, &'a Opened)>,
 }
 
+/// The guest account that is to become a user's, as its access token showed it.
+#[derive(Debug, Clone, Copy)]
+pub struct Upgrade {
+    pub guest: UserKey,
+    pub epoch: i64,
+    /// The session of that access token.
+    pub session: SessionId,
+}
+
 /// How creating an account ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     Done,
-    /// The name exists.
+    /// The name exists; or the guest account is not, or no longer, there to be upgraded.
     NameTaken,
     /// The registration token is used up, expired or revoked.
     TokenSpent,
@@ -96,6 +105,7 @@ pub enum Created {
 pub enum Flag {
     Lock,
     Unlock,
+    Suspended(bool),
     Admin(bool),
 }
 
@@ -119,6 +129,8 @@ const COUNT: &str = "SELECT COUNT(*) FROM users";
 const INSERT: &str = "INSERT INTO users (id, localpart, password_hash, admin, guest, created_at, password_changed_at) \
     VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN CAST($3 AS text) IS NOT NULL THEN CAST($6 AS bigint) END) \
     ON CONFLICT (localpart) DO NOTHING";
+const UPGRADE: &str =
+    "UPDATE users SET guest = 0, password_hash = $2, password_changed_at = $3 WHERE id = $1 AND guest = 1";
 const SET_PASSWORD: &str = "UPDATE users SET password_hash = $4, password_changed_at = $5, epoch = epoch + CAST($6 AS bigint) \
     WHERE id = $1 AND epoch = $2 AND password_changed_at IS NOT DISTINCT FROM $3 AND state <> 2";
 const KEEP_SESSION: &str = "UPDATE sessions SET user_epoch = $2 WHERE session_id = $1 AND status = 0";
@@ -126,16 +138,21 @@ const DEACTIVATE: &str = "UPDATE users SET state = 2, password_hash = NULL, epoc
     WHERE id = $1 AND epoch = $2 AND state <> 2";
 const LOCK: &str = "UPDATE users SET state = 1 WHERE id = $1 AND state = 0";
 const UNLOCK: &str = "UPDATE users SET state = 0 WHERE id = $1 AND state = 1";
-const SET_ADMIN: &str = "UPDATE users SET admin = $2 WHERE id = $1";
+const SUSPEND: &str = "UPDATE users SET suspended = $2 WHERE id = $1 AND suspended <> $2 AND state <> 2";
+const SET_ADMIN: &str = "UPDATE users SET admin = $2 WHERE id = $1 AND admin <> $2";
+const NO_ADMIN: &str = "UPDATE users SET admin = admin WHERE id = $1 AND admin = 0";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
 pub(crate) const GUARDED: &[(&str, &str)] = &[
+    ("UPGRADE", UPGRADE),
     ("SET_PASSWORD", SET_PASSWORD),
     ("KEEP_SESSION", KEEP_SESSION),
     ("DEACTIVATE", DEACTIVATE),
     ("LOCK", LOCK),
     ("UNLOCK", UNLOCK),
+    ("SUSPEND", SUSPEND),
     ("SET_ADMIN", SET_ADMIN),
+    ("NO_ADMIN", NO_ADMIN),
 ];
 
 /// Whose session survives a password change, on which device.
@@ -234,6 +251,43 @@ impl Store {
         }
     }
 
+    /// Makes a guest account a user's, with all that comes with a new account, or changes nothing.
+    /// Its sessions stay; one on the new session's device ends.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn upgrade_guest(
+        &self,
+        upgrade: Upgrade,
+        hash: &PasswordHash,
+        with: &Registration<'_>,
+        event: &AuditEvent,
+    ) -> Result<Created, StoreError> {
+        let Upgrade { guest, epoch, session } = upgrade;
+        let verified = Verified { epoch, password_changed_at: None };
+        let asked = Asked { session, verified, uia: with.uia };
+        let mut batch = asked.user_first(guest);
+        let auth_spent = with.uia.map(|_| batch.len() - 1);
+        batch.push(Write::one(UPGRADE, params![guest, hash.0.clone(), event.at]));
+        let token_spent = with.token.map(|_| batch.len());
+        batch.extend(with.token.map(|token| registration_tokens::use_up(token, event.at)));
+        match &with.session {
+            Some((device, name, opened)) => {
+                let [device, end, open] = self.opening(guest, epoch, device, name.clone(), opened);
+                batch.extend([device, asked.session_lives(), end, open]);
+            }
+            None => batch.push(asked.session_lives()),
+        }
+        batch.push(audit::write(event));
+        batch.extend(self.feed(Change::User(guest), event.at));
+        Ok(match self.commit_notifying(batch, vec![Touched::User(guest)]).await? {
+            Committed::Done(_) => Created::Done,
+            Committed::Conflict { at } if Some(at) == auth_spent => Created::AuthSpent,
+            Committed::Conflict { at } if Some(at) == token_spent => Created::TokenSpent,
+            Committed::Conflict { .. } => Created::NameTaken,
+        })
+    }
+
     /// Sets a password. With `end_others`, every session but the spared one ends and its devices
     /// go; without, nothing else changes. `false` if the account is no longer as it was read, or
     /// what the request was allowed by is no longer so.
@@ -330,18 +384,38 @@ impl Store {
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }
 
-    /// Locks, unlocks, makes an administrator or a plain user. `false` if that changed nothing.
-    /// No session ends: unlocking brings the same tokens back.
+    /// Locks, unlocks, suspends or not, makes an administrator or a plain user. `false` if that
+    /// changed nothing. No session ends: unlocking brings the same tokens back.
     ///
     /// # Errors
     /// Storage trouble.
     pub async fn set_flag(&self, user: UserKey, flag: Flag, event: &AuditEvent) -> Result<bool, StoreError> {
-        let write = match flag {
+        self.flag(Vec::new(), user, flag, event).await
+    }
+
+    /// As [`Store::set_flag`], for one administrator against others: `false` also if the user has
+    /// become an administrator.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn moderate(&self, user: UserKey, flag: Flag, event: &AuditEvent) -> Result<bool, StoreError> {
+        self.flag(vec![Write::one(NO_ADMIN, params![user])], user, flag, event).await
+    }
+
+    async fn flag(
+        &self,
+        mut batch: Vec<Write>,
+        user: UserKey,
+        flag: Flag,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        batch.push(match flag {
             Flag::Lock => Write::one(LOCK, params![user]),
             Flag::Unlock => Write::one(UNLOCK, params![user]),
+            Flag::Suspended(suspended) => Write::one(SUSPEND, params![user, suspended]),
             Flag::Admin(admin) => Write::one(SET_ADMIN, params![user, admin]),
-        };
-        let mut batch = vec![write, audit::write(event)];
+        });
+        batch.push(audit::write(event));
         batch.extend(self.feed(Change::User(user), event.at));
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }

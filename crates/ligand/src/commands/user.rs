@@ -1,4 +1,4 @@
-//! `ligand user add|list|show|set-password|lock|unlock|deactivate|admin`
+//! `ligand user add|list|show|set-password|lock|unlock|suspend|unsuspend|deactivate|admin`
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -42,6 +42,10 @@ Examples:
     Lock(NameArguments),
     /// Unlock an account: the same sessions go on.
     Unlock(NameArguments),
+    /// Suspend an account: it may look, sign in and sign out, and take part in nothing.
+    Suspend(NameArguments),
+    /// End the suspension of an account.
+    Unsuspend(NameArguments),
     /// Deactivate an account for good. Its name is never given to anybody again.
     Deactivate(DeactivateArguments),
     /// Make a user an administrator, or no longer one.
@@ -129,6 +133,10 @@ pub async fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::SetPassword(arguments) => set_password(&installation, &arguments).await,
         Command::Lock(arguments) => set_flag(&installation, &arguments.name, Flag::Lock).await,
         Command::Unlock(arguments) => set_flag(&installation, &arguments.name, Flag::Unlock).await,
+        Command::Suspend(arguments) => set_flag(&installation, &arguments.name, Flag::Suspended(true)).await,
+        Command::Unsuspend(arguments) => {
+            set_flag(&installation, &arguments.name, Flag::Suspended(false)).await
+        }
         Command::Deactivate(arguments) => deactivate(&installation, &arguments).await,
         Command::Admin(arguments) => {
             set_flag(&installation, &arguments.name, Flag::Admin(!arguments.revoke)).await
@@ -252,6 +260,8 @@ async fn set_flag(installation: &Installation, name: &str, flag: Flag) -> Result
     let (action, done, needless) = match flag {
         Flag::Lock => ("user_locked", "Locked", locked),
         Flag::Unlock => ("user_unlocked", "Unlocked", !locked),
+        Flag::Suspended(true) => ("user_suspended", "Suspended", user.suspended),
+        Flag::Suspended(false) => ("user_unsuspended", "No longer suspended:", !user.suspended),
         Flag::Admin(true) => ("admin_granted", "Made an administrator of", user.admin),
         Flag::Admin(false) => ("admin_revoked", "No longer an administrator:", !user.admin),
     };

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ligand_protocol::session::Api;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -28,12 +29,18 @@ pub async fn versions(State(app): State<App>) -> Json<Value> {
 }
 
 /// `GET /capabilities`.
-pub async fn capabilities(Authenticated(_): Authenticated) -> Json<Value> {
-    Json(json!({"capabilities": {
+pub async fn capabilities(State(app): State<App>, Authenticated(session): Authenticated) -> Json<Value> {
+    let get_login_token = app.config.sign_in.login_tokens && session.api == Api::Legacy;
+    let mut capabilities = json!({
         "m.change_password": {"enabled": true},
         "m.3pid_changes": {"enabled": false},
-        "m.get_login_token": {"enabled": false},
-    }}))
+        "m.get_login_token": {"enabled": get_login_token},
+    });
+    // Left out where nothing of it is allowed.
+    if session.user.admin && !session.user.suspended {
+        capabilities["m.account_moderation"] = json!({"suspend": true, "lock": true});
+    }
+    Json(json!({"capabilities": capabilities}))
 }
 
 /// `GET /.well-known/matrix/client`.

@@ -1,7 +1,8 @@
 //! Signing in: Client-Server API, "Login"; the 2015 API's `POST /login` on the same rules.
 //!
 //! Every shape of body that clients have sent since 2015 (digest §5 A9). An unknown user, a wrong
-//! password and an account without a password get the same answer after the same work.
+//! password and an account without a password get the same answer after the same work. What proves
+//! who signs in is one thing, opening the session is another: the second is the same for all.
 
 use std::net::IpAddr;
 
@@ -13,12 +14,14 @@ use ligand_protocol::ids::{DeviceId, Localpart, UserKey};
 use ligand_protocol::limits::AddressKey;
 use ligand_protocol::password::NormalisedPassword;
 use ligand_protocol::session::AccountState;
+use ligand_protocol::token::TokenHash;
 use ligand_protocol::validation::{Medium, canonical_email};
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::sessions::SignIn;
 use ligand_storage::users::{PasswordHash, User};
 use serde_json::{Map, Value, json};
 
+use super::login_token::{self, TOKEN};
 use super::signed_in;
 use crate::app::App;
 use crate::error::ApiError;
@@ -32,8 +35,27 @@ use crate::tokens::{self, Grant};
 pub const PASSWORD: &str = "m.login.password";
 
 /// `GET /login`: the ways to sign in.
-pub async fn get() -> Json<Value> {
-    Json(json!({"flows": [{"type": PASSWORD}]}))
+pub async fn get(State(app): State<App>) -> Json<Value> {
+    let mut flows = vec![json!({"type": PASSWORD})];
+    if app.config.sign_in.login_tokens {
+        flows.push(json!({"type": TOKEN, "get_login_token": true}));
+    }
+    Json(json!({"flows": flows}))
+}
+
+/// What a body offers as proof of who signs in.
+enum Credentials<'a> {
+    Password { name: Identifier, password: &'a str },
+    Token(&'a str),
+}
+
+/// Who proved to be whom, as the account was then.
+pub(super) struct Proved {
+    pub user: User,
+    /// A hash to store instead of an outdated one.
+    pub rehashed: Option<PasswordHash>,
+    /// The login token to use up with the sign-in.
+    pub login_token: Option<TokenHash>,
 }
 
 /// `POST /login`.
@@ -61,15 +83,12 @@ async fn sign_in(
         security_line(caller, "-", request, "refused: too many tries from this address");
         return Err(limited);
     }
-    check_type(body, surface)?;
-    let missing = if surface == Surface::Old { "username" } else { "identifier" };
-    let name = named(body)?.ok_or_else(|| ApiError::missing_param(missing))?;
-    let password = body.required_text("password")?;
+    let credentials = credentials(app, body, surface)?;
     let device = device(app, body)?;
     let name_of_new_device = display_name(body)?;
     let grant = wanted_grant(app, body, surface)?;
 
-    let (user, rehashed) = verify(app, &name, password, caller, request, now).await?;
+    let Proved { user, rehashed, login_token } = prove(app, credentials, caller, request, now).await?;
     if user.state == AccountState::Locked {
         app.metrics.signed_in("locked");
         return Err(ApiError::user_locked());
@@ -86,6 +105,7 @@ async fn sign_in(
     let sign_in = SignIn {
         user: user.key,
         verified: user.verified(),
+        login_token,
         rehashed: rehashed.map(|hash| hash.0),
         device_id,
         device_named,
@@ -94,18 +114,25 @@ async fn sign_in(
         audit: event,
     };
     if !app.store.sign_in(&sign_in).await? {
-        return Err(changed_meanwhile(app, &user).await?);
+        let otherwise = login_token.map_or_else(ApiError::wrong_password, |_| login_token::wrong_token());
+        return Err(changed_meanwhile(app, &user, otherwise).await?);
     }
     app.metrics.signed_in("success");
     Ok(Json(reply))
 }
 
-/// The only type there is; it may be left out where the API of 2015 did not know it.
-fn check_type(body: &Object, surface: Surface) -> Result<(), ApiError> {
+/// By the type, which may be left out where the API of 2015 did not know it.
+fn credentials<'a>(app: &App, body: &'a Object, surface: Surface) -> Result<Credentials<'a>, ApiError> {
     match body.text("type")? {
-        Some(PASSWORD) => Ok(()),
-        None if surface == Surface::Old => Ok(()),
-        None => Err(ApiError::missing_param("type")),
+        None if surface != Surface::Old => Err(ApiError::missing_param("type")),
+        None | Some(PASSWORD) => {
+            let missing = if surface == Surface::Old { "username" } else { "identifier" };
+            let name = named(body)?.ok_or_else(|| ApiError::missing_param(missing))?;
+            Ok(Credentials::Password { name, password: body.required_text("password")? })
+        }
+        Some(TOKEN) if app.config.sign_in.login_tokens => {
+            Ok(Credentials::Token(body.required_text("token")?))
+        }
         Some(_) => Err(ApiError::bad_request("M_UNKNOWN", "Bad login type.")),
     }
 }
@@ -128,6 +155,29 @@ impl Identifier {
     fn typed(&self) -> &str {
         match self {
             Self::User(text) | Self::Address(_, text) => text,
+        }
+    }
+}
+
+async fn prove(
+    app: &App,
+    credentials: Credentials<'_>,
+    caller: &Caller,
+    request: RequestId,
+    now: UnixMs,
+) -> Result<Proved, ApiError> {
+    match credentials {
+        Credentials::Password { name, password } => {
+            let (user, rehashed) = verify(app, &name, password, caller, request, now).await?;
+            Ok(Proved { user, rehashed, login_token: None })
+        }
+        Credentials::Token(token) => {
+            let proved = login_token::verify(app, token, now).await;
+            if proved.as_ref().is_err_and(|error| error.status() == StatusCode::FORBIDDEN) {
+                app.metrics.signed_in("wrong");
+                security_line(caller, "-", request, "wrong login token");
+            }
+            proved
         }
     }
 }
@@ -304,12 +354,12 @@ fn security_line(caller: &Caller, user: &str, request: RequestId, why: &'static 
 }
 
 /// The account changed between the verification and the commit.
-async fn changed_meanwhile(app: &App, user: &User) -> Result<ApiError, ApiError> {
+async fn changed_meanwhile(app: &App, user: &User, otherwise: ApiError) -> Result<ApiError, ApiError> {
     let state = app.store.load_user(user.key).await?.map(|user| user.state);
     Ok(match state {
         Some(AccountState::Locked) => ApiError::user_locked(),
         Some(AccountState::Deactivated) => ApiError::user_deactivated(),
-        _ => ApiError::wrong_password(),
+        _ => otherwise,
     })
 }
 

@@ -1,11 +1,15 @@
 //! The Client-Server API: one file per chapter of the specification.
 
 pub mod account;
+pub mod admin;
 pub mod deactivate;
 pub mod devices;
 pub mod discovery;
+mod guests;
 pub mod login;
+pub mod login_token;
 pub mod logout;
+pub mod openid;
 pub mod password;
 pub mod refresh;
 pub mod register;

@@ -17,7 +17,7 @@ use ligand_storage::threepids::Proved;
 use ligand_storage::users::{Created, NewUser, Registration};
 use serde_json::{Map, Value, json};
 
-use super::{login, signed_in, threepid, uia};
+use super::{guests, login, signed_in, threepid, uia};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, Object, Surface, query_param};
@@ -35,13 +35,16 @@ pub async fn post(
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     match query_param(query.as_deref(), "kind").as_deref() {
         None | Some("user") => {}
-        Some("guest") => return Err(ApiError::forbidden("Guests cannot register on this server.")),
+        Some("guest") => return guests::register(&app, &caller, &body).await,
         Some(_) => return Err(ApiError::invalid_param("kind must be user or guest.")),
     }
     let flows = flows(&app)?;
     // The answer tells whether a name is free, before any stage.
     app.limiters.lookup(caller.address, app.clock.now())?;
-    let name = requested(&app, &body).await?;
+    let (upgrade, name) = match guests::upgrading(&app, &body).await? {
+        Some((upgrade, name)) => (Some(upgrade), Some(name)),
+        None => (None, requested(&app, &body).await?),
+    };
     let password = chosen_password(&app, &body, name.as_ref())?;
     let (device_id, _) = login::device(&app, &body)?;
     let initial_display_name = login::display_name(&body)?;
@@ -68,10 +71,14 @@ pub async fn post(
         None => generated_name(app.random()?, &app.config.server_name).map_err(refused_name)?,
     };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
+    let key = match upgrade {
+        Some(upgrade) => upgrade.guest,
+        None => UserKey::generate(app.random()?),
+    };
     let new = NewUser {
-        key: UserKey::generate(app.random()?),
+        key,
         localpart: localpart.clone(),
-        password_hash: Some(hash),
+        password_hash: Some(hash.clone()),
         admin: false,
         guest: false,
         now,
@@ -81,7 +88,7 @@ pub async fn post(
         actor: Some(localpart.to_string()),
         user: Some(new.key),
         session: (!inhibit_login).then_some(opened.id),
-        ..caller.event("register", now)
+        ..caller.event(if upgrade.is_some() { "guest_upgraded" } else { "register" }, now)
     };
     let with = Registration {
         threepids: proved(&app, &passed.session, now).await?,
@@ -89,7 +96,11 @@ pub async fn post(
         uia: passed.close,
         session: (!inhibit_login).then_some((&device_id, initial_display_name, &opened)),
     };
-    match app.store.create_user(&new, &with, &event).await? {
+    let created = match upgrade {
+        Some(upgrade) => app.store.upgrade_guest(upgrade, &hash, &with, &event).await?,
+        None => app.store.create_user(&new, &with, &event).await?,
+    };
+    match created {
         Created::Done => {}
         Created::NameTaken => {
             app.metrics.registered("taken");
@@ -202,10 +213,10 @@ pub(super) fn chosen(app: &App, text: &str, localpart: &str) -> Result<Normalise
         .map_err(|weak| ApiError::bad_request("M_WEAK_PASSWORD", weak.to_string()))
 }
 
-fn refused_name(refused: NameRefused) -> ApiError {
+pub(super) fn refused_name(refused: NameRefused) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, refused.errcode(), refused.to_string())
 }
 
-fn name_taken() -> ApiError {
+pub(super) fn name_taken() -> ApiError {
     ApiError::bad_request("M_USER_IN_USE", "This user name is taken.")
 }

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Authenticated, Caller, Object, Surface};
 use crate::middleware::RequestId;
+use crate::standing::Unsuspended;
 
 /// `GET /account/3pid`.
 pub async fn list(
@@ -144,7 +145,7 @@ fn event(action: &'static str, app: &App, session: &LiveSession, caller: &Caller
 /// `POST /account/3pid/delete`.
 pub async fn delete(
     State(app): State<App>,
-    Authenticated(session): Authenticated,
+    Unsuspended(session): Unsuspended,
     caller: Caller,
     body: Object,
 ) -> Result<Json<Value>, ApiError> {
@@ -167,7 +168,7 @@ pub async fn bind(Authenticated(_): Authenticated, body: Object) -> Result<Json<
 }
 
 /// `POST /account/3pid/unbind`.
-pub async fn unbind(Authenticated(_): Authenticated, body: Object) -> Result<Json<Value>, ApiError> {
+pub async fn unbind(Unsuspended(_): Unsuspended, body: Object) -> Result<Json<Value>, ApiError> {
     named(&body)?;
     Ok(Json(json!({"id_server_unbind_result": unbound(&body)?})))
 }

@@ -167,12 +167,26 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "sign_in",
+        doc: "Ways to sign in beside the password.",
+        keys: &[key!(
+            sign_in.login_tokens,
+            "Whether somebody who is signed in can make a token, good for two minutes, that signs one more device in."
+        )],
+    },
+    Section {
         name: "registration",
         doc: "Who may register over the client API. Accounts can always be made with `ligand user add`.",
-        keys: &[key!(
-            registration.mode,
-            "`closed`: nobody. `token`: whoever has a token made with `ligand registration-token add`. `open`: anybody."
-        )],
+        keys: &[
+            key!(
+                registration.mode,
+                "`closed`: nobody. `token`: whoever has a token made with `ligand registration-token add`. `open`: anybody."
+            ),
+            key!(
+                registration.guests,
+                "Whether anybody gets a guest account, without a password and with few rights. A guest becomes a user by registering, as `registration.mode` allows."
+            ),
+        ],
     },
     Section {
         name: "rate_limits",

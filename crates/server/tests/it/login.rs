@@ -16,7 +16,8 @@ both! {
     async fn the_way_to_sign_in_is_told_on_every_prefix(server: Server) {
         for prefix in PREFIXES {
             let flows = server.get(&format!("{prefix}/login")).await.expect_ok();
-            assert_eq!(flows, json!({"flows": [{"type": "m.login.password"}]}));
+            let token = json!({"type": "m.login.token", "get_login_token": true});
+            assert_eq!(flows, json!({"flows": [{"type": "m.login.password"}, token]}));
         }
     }
 
@@ -184,7 +185,7 @@ both! {
 
     async fn types_that_are_not_offered_are_refused(server: Server) {
         let alice = server.user("alice").await;
-        for kind in ["m.login.token", "m.login.sso", "m.login.application_service", "m.login.dummy", ""] {
+        for kind in ["m.login.sso", "m.login.application_service", "m.login.dummy", ""] {
             alice.try_to_log_in("v3", json!({"type": kind})).await.expect(400, "M_UNKNOWN");
         }
         let identifier = json!({"type": "m.id.carrier_pigeon", "user": "alice"});

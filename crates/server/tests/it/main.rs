@@ -8,6 +8,7 @@
 //! tested in `ligand-protocol`, the statements in `ligand-storage`.
 
 mod account;
+mod admin;
 mod beside;
 mod bodies;
 mod capabilities;
@@ -20,11 +21,14 @@ mod health;
 mod limits;
 mod locked;
 mod login;
+mod login_token;
 mod logout;
 mod oauth_sessions;
+mod openid;
 mod query_token;
 mod refresh;
 mod register;
+mod standing;
 mod storage_trouble;
 mod threepids;
 mod tokenrefresh;

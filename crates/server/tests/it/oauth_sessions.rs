@@ -20,7 +20,9 @@ both! {
         let app = server.oauth_session(&user).await;
         app.get("v3/devices").await.expect_ok();
         app.get("v3/capabilities").await.expect_ok();
-        for path in ["v3/account/password", "v3/account/deactivate"] {
+        let capabilities = app.get("v3/capabilities").await.expect_ok();
+        assert_eq!(capabilities["capabilities"]["m.get_login_token"]["enabled"], false);
+        for path in ["v3/account/password", "v3/account/deactivate", "v1/login/get_token"] {
             app.post(path, json!({})).await.expect(404, "M_UNRECOGNIZED");
         }
         app.post("v3/delete_devices", json!({"devices": []})).await.expect(404, "M_UNRECOGNIZED");

@@ -3,7 +3,7 @@
 use ligand_protocol::session::{AccountState, CheckVerdict, Door, Refusal, Spending};
 use ligand_storage::StoreError;
 use ligand_storage::audit::AuditEvent;
-use ligand_storage::users::{Created, Flag, NewUser, Registration};
+use ligand_storage::users::{Created, Flag, NewUser, PasswordHash, Registration, Upgrade};
 use ligand_storage::{Write, params};
 
 use crate::on_both;
@@ -70,6 +70,45 @@ on_both! {
         assert_eq!(store.count_users().await, Ok(0));
     }
 
+    a_guest_is_upgraded_with_all_that_comes_with_it_or_not_at_all(store) {
+        let new = NewUser { guest: true, password_hash: None, ..new_user("1234") };
+        assert_eq!(store.create_user(&new, &Registration::default(), &event("guest")).await, Ok(Created::Done));
+        let held = sign_in(&store, new.key, "KIOSK").await;
+        let upgrade = Upgrade { guest: new.key, epoch: 0, session: held.id };
+        let hash = PasswordHash("chosen".into());
+        let (spent, good) = (
+            crate::registration_tokens::add(&store, Some(0), None).await,
+            crate::registration_tokens::add(&store, Some(9), None).await,
+        );
+        let uia = crate::uia::open(&store, None).await;
+        let phone = device("PHONE");
+        let verified = load_user(&store, new.key).await.verified();
+        let (opened, other) = sign_in_as(new.key, verified, "PHONE");
+        let with = |token, revision| Registration {
+            token: Some(token),
+            uia: Some((uia, revision)),
+            session: Some((&phone, None, &opened.opened)),
+        };
+        let try_it = async |upgrade, with: Registration<'_>| {
+            store.upgrade_guest(upgrade, &hash, &with, &event("upgrade")).await.unwrap()
+        };
+        assert_eq!(try_it(upgrade, with(spent, 0)).await, Created::TokenSpent);
+        assert_eq!(try_it(upgrade, with(good, 1)).await, Created::AuthSpent);
+        assert_eq!(try_it(Upgrade { epoch: 1, ..upgrade }, with(good, 0)).await, Created::NameTaken);
+        assert_eq!(try_it(Upgrade { session: other.id, ..upgrade }, with(good, 0)).await, Created::NameTaken);
+        assert!(load_user(&store, new.key).await.guest);
+        assert_eq!(try_it(upgrade, with(good, 0)).await, Created::Done);
+        let user = load_user(&store, new.key).await;
+        assert_eq!((user.guest, &user.password_hash, user.epoch), (false, &Some(hash.clone()), 0));
+        assert_eq!(user.password_changed_at, Some(NOW));
+        assert!(passes(&store, &held).await && passes(&store, &other).await);
+        assert!(!store.live_session(held.id).await.unwrap().unwrap().user.guest);
+        assert_eq!(store.find_registration_token(good).await.unwrap().unwrap().used, 1);
+        assert!(store.find_uia(uia).await.unwrap().is_none());
+        let again = Registration::default();
+        assert_eq!(try_it(upgrade, again).await, Created::NameTaken);
+    }
+
     accounts_are_listed_in_pages(store) {
         let names = ["alice", "bob", "carol", "x-y", "x.y", "x_y"];
         for name in ["x_y", "carol", "alice", "x.y", "bob", "x-y"] {
@@ -114,12 +153,39 @@ on_both! {
         let bob = add_user(&store, "bob").await;
         for admin in [true, false] {
             assert_eq!(store.set_flag(user, Flag::Admin(admin), &event("admin")).await, Ok(true));
+            assert_eq!(store.set_flag(user, Flag::Admin(admin), &event("admin")).await, Ok(false));
             assert_eq!(load_user(&store, user).await.admin, admin);
             assert!(!load_user(&store, bob).await.admin);
         }
         let nobody = ligand_protocol::ids::UserKey(1);
-        for flag in [Flag::Admin(true), Flag::Lock, Flag::Unlock] {
+        assert_eq!(number(&store, "select count(*) from audit where action = 'admin'", vec![]).await, 2);
+        for flag in [Flag::Admin(true), Flag::Suspended(true), Flag::Lock, Flag::Unlock] {
             assert_eq!(store.set_flag(nobody, flag, &event("flag")).await, Ok(false));
+        }
+    }
+
+    a_suspension_is_seen_by_checks_and_ends_nothing(store) {
+        let user = add_user(&store, "alice").await;
+        let held = sign_in(&store, user, "A").await;
+        for suspended in [true, false] {
+            let flag = Flag::Suspended(suspended);
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(true));
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(false));
+            assert_eq!(store.live_session(held.id).await.unwrap().unwrap().user.suspended, suspended);
+            assert_eq!(check(&store, &held).await, CheckVerdict::Ok);
+        }
+    }
+
+    administrators_do_not_moderate_each_other(store) {
+        let user = add_user(&store, "alice").await;
+        for flag in [Flag::Lock, Flag::Unlock, Flag::Suspended(true), Flag::Suspended(false)] {
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(true));
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(false));
+        }
+        assert_eq!(store.set_flag(user, Flag::Admin(true), &event("admin")).await, Ok(true));
+        for flag in [Flag::Lock, Flag::Suspended(true)] {
+            assert_eq!(store.moderate(user, flag, &event("flag")).await, Ok(false));
+            assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(true));
         }
     }
 
@@ -127,7 +193,7 @@ on_both! {
         let user = add_user(&store, "alice").await;
         assert_eq!(store.deactivate(user, 0, false, None, &event("deactivate")).await, Ok(true));
         assert_eq!(number(&store, "select erased from users", vec![]).await, 0);
-        for flag in [Flag::Lock, Flag::Unlock] {
+        for flag in [Flag::Lock, Flag::Unlock, Flag::Suspended(true)] {
             assert_eq!(store.set_flag(user, flag, &event("flag")).await, Ok(false));
         }
         assert_eq!(load_user(&store, user).await.state, AccountState::Deactivated);

@@ -203,6 +203,8 @@ fn each_statement_with_a_guard_is_listed() {
         ("devices", include_str!("../../src/devices.rs")),
         ("uia", include_str!("../../src/uia.rs")),
         ("registration_tokens", include_str!("../../src/registration_tokens.rs")),
+        ("login_tokens", include_str!("../../src/login_tokens.rs")),
+        ("openid_tokens", include_str!("../../src/openid_tokens.rs")),
         ("expired", include_str!("../../src/expired.rs")),
         ("changes", include_str!("../../src/changes.rs")),
         ("audit", include_str!("../../src/audit.rs")),

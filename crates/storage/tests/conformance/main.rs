@@ -10,6 +10,8 @@ mod endings;
 mod feed;
 mod guards;
 mod live;
+mod login_tokens;
+mod openid_tokens;
 mod passwords;
 mod processes;
 mod races;

@@ -116,6 +116,7 @@ pub fn sign_in_as(user: UserKey, verified: Verified, device_name: &str) -> (Sign
     let sign_in = SignIn {
         user,
         verified,
+        login_token: None,
         rehashed: None,
         device_id: device(device_name),
         device_named: true,

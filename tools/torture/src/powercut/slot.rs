@@ -196,6 +196,7 @@ impl Slot {
         let sign_in = SignIn {
             user: self.user,
             verified: Verified { epoch: self.epoch.unwrap_or_default(), password_changed_at: None },
+            login_token: None,
             rehashed: None,
             device_id: Self::device()?,
             device_named: true,

@@ -1,9 +1,10 @@
 //! F18: whatever works once is raced 32 ways and must work once: a refresh token
 //! at `/tokenrefresh`, an authentication session at `/register` and at device
-//! deletion, a registration token with one use.
+//! deletion, a registration token with one use, a login token.
 //!
 //! Controls feed the same counters with what may work more often: the token at
-//! `/refresh`, a registration token with two uses, a session of its own each.
+//! `/refresh`, a registration token with two uses, a session of its own each, two
+//! login tokens.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::client::{Client, Outcome, Pair, REFRESH, REGISTER, TOKENREFRESH, outcome};
+use crate::client::{Client, LOGIN, Outcome, Pair, REFRESH, REGISTER, TOKENREFRESH, outcome};
 use crate::context::{Context, Findings, Verdict};
 use crate::database::Engine;
 use crate::race::{Answer, Racers};
@@ -19,6 +20,7 @@ use crate::server::Ligand;
 use crate::wire::Message;
 use crate::worker::Account;
 
+const GET_TOKEN: &str = "/_matrix/client/v1/login/get_token";
 const WIDTH: usize = 32;
 const PASSWORD: &str = "a long enough secret";
 
@@ -40,9 +42,9 @@ pub async fn run(ctx: &Context) -> Result<Verdict> {
 }
 
 /// What is held against the server, and what against each control.
-async fn trial(ctx: &Context, engine: &Engine) -> Result<(Findings, [Findings; 4])> {
+async fn trial(ctx: &Context, engine: &Engine) -> Result<(Findings, [Findings; 5])> {
     let mut real = Findings::default();
-    let mut controls: [Findings; 4] = Default::default();
+    let mut controls: [Findings; 5] = Default::default();
     let settings = [("LIGAND_REGISTRATION__MODE", "open")];
     let (database, mut server) = ctx.server(engine, &settings).await?;
     let account = server.add_user("single", PASSWORD).await?;
@@ -58,10 +60,13 @@ async fn trial(ctx: &Context, engine: &Engine) -> Result<(Findings, [Findings; 4
         let label = format!("r{round}x{:x}", ctx.seed & 0xffff);
         register_in_one_session(&label, true, &mut racers, &mut real).await?;
         delete_in_one_session(&account, true, &mut racers, &mut real).await?;
+        spend_login_tokens(&account, 1, &mut racers, &mut real).await?;
     }
     register_in_one_session("control", false, &mut racers, &mut controls[1]).await?;
     delete_in_one_session(&account, false, &mut racers, &mut controls[2]).await?;
+    spend_login_tokens(&account, 2, &mut racers, &mut controls[4]).await?;
     real.count("sessions", 2 * rounds);
+    real.count("login tokens", rounds);
 
     server.set("LIGAND_REGISTRATION__MODE", "token");
     server.restart().await?;
@@ -197,6 +202,45 @@ async fn delete_in_one_session(
     findings.require((successes, deleted) == (1, 1), || {
         format!("I20 one session: {successes} deletions succeeded, {deleted} devices are gone")
     });
+    Ok(())
+}
+
+/// 32 sign-ins share a login token. The control shares two.
+async fn spend_login_tokens(
+    account: &Account,
+    tokens: usize,
+    racers: &mut Racers,
+    findings: &mut Findings,
+) -> Result<()> {
+    let caller = sign_in(racers.any(0), account, "CALLER").await?;
+    let auth = json!({
+        "type": "m.login.password", "password": account.password,
+        "identifier": { "type": "m.id.user", "user": account.name },
+    });
+    let body = json!({ "auth": auth }).to_string();
+    let request = Message::request("POST", GET_TOKEN, Some(&caller.access), body.as_bytes());
+    let mut made = Vec::new();
+    while made.len() < tokens {
+        let answer = answered(racers.any(0).exchange(&request).await)?;
+        match answer.json()["login_token"].as_str() {
+            Some(token) => made.push(token.to_owned()),
+            None => bail!("no login token: {}", answer.json()),
+        }
+    }
+    let requests = (0..WIDTH).map(|i| {
+        let body = json!({ "type": "m.login.token", "token": made[i % made.len()] }).to_string();
+        Message::request("POST", LOGIN, None, body.as_bytes())
+    });
+    let mut signed_in = 0;
+    for (_, answer) in racers.race(requests.collect()).await? {
+        let answer = answered(answer)?;
+        match answer.status() {
+            200 => signed_in += 1,
+            403 => {}
+            status => findings.violation(format!("I20 login token: {status} {}", answer.json())),
+        }
+    }
+    findings.require(signed_in == 1, || format!("I20 a login token signed {signed_in} devices in"));
     Ok(())
 }
 

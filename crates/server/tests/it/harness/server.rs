@@ -153,6 +153,16 @@ impl Server {
         assert_eq!(unlocked, Ok(true));
     }
 
+    pub async fn make_admin(&self, user: &User) {
+        let flag = Flag::Admin(true);
+        assert_eq!(self.store().set_flag(user.key, flag, &self.event("admin_granted")).await, Ok(true));
+    }
+
+    pub async fn suspend(&self, user: &User) {
+        let flag = Flag::Suspended(true);
+        assert_eq!(self.store().set_flag(user.key, flag, &self.event("user_suspended")).await, Ok(true));
+    }
+
     /// A registration token for so many accounts.
     pub async fn registration_token(&self, text: &str, uses: i64, expires_at: Option<i64>) {
         let token = ligand_storage::registration_tokens::RegistrationToken {
@@ -206,6 +216,7 @@ impl Server {
         let sign_in = SignIn {
             user: user.key,
             verified: account.verified(),
+            login_token: None,
             rehashed: None,
             device_id: device_id.clone(),
             device_named: false,

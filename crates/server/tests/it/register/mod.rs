@@ -2,6 +2,7 @@
 //! their races in `stages`.
 
 mod available;
+mod guests;
 mod stages;
 mod validity;
 

@@ -24,12 +24,14 @@ pub struct Case {
 /// Statements whose guard cannot be seen from outside, and why.
 pub const EXEMPT: [(&str, &str); 1] = [("changes::NEXT", "its table has one row, by a check of the schema")];
 
-pub const DUMP: [&str; 9] = [
+pub const DUMP: [&str; 11] = [
     "SELECT * FROM sessions ORDER BY session_id",
     "SELECT * FROM users ORDER BY id",
     "SELECT * FROM devices ORDER BY user_id, device_id",
     "SELECT * FROM uia_sessions ORDER BY id_hash",
     "SELECT * FROM registration_tokens ORDER BY token_hash",
+    "SELECT * FROM login_tokens ORDER BY token_hash",
+    "SELECT * FROM openid_tokens ORDER BY token_hash",
     "SELECT * FROM changes ORDER BY seq",
     "SELECT * FROM meta ORDER BY key",
     "SELECT * FROM validations ORDER BY id",
@@ -52,12 +54,14 @@ const NOW: i64 = 1_000;
 /// The scene, whatever was there before. User 1 is as every statement likes it, on device A with
 /// an unused head of generation 4; user 2 stands by. Now is 1000.
 pub fn scene() -> Vec<Write> {
-    const EMPTY: [&str; 9] = [
+    const EMPTY: [&str; 11] = [
         "DELETE FROM sessions",
         "DELETE FROM users",
         "DELETE FROM devices",
         "DELETE FROM uia_sessions",
         "DELETE FROM registration_tokens",
+        "DELETE FROM login_tokens",
+        "DELETE FROM openid_tokens",
         "DELETE FROM changes",
         "DELETE FROM meta",
         "DELETE FROM validations",
@@ -77,6 +81,10 @@ pub fn scene() -> Vec<Write> {
         sent, failures, created_at, expires_at) VALUES ($1, $2, 'register', 'email', 'a@b', 1, 1, 2, 0, 2000)";
     const THREEPID: &str = "INSERT INTO threepids (medium, address, user_id, validated_at, added_at) \
         VALUES ('email', 'a@b', 1, 0, 0)";
+    const LOGIN_TOKEN: &str = "INSERT INTO login_tokens (token_hash, user_id, user_epoch, expires_at) \
+        VALUES ($1, 1, 3, 2000)";
+    const OPENID_TOKEN: &str = "INSERT INTO openid_tokens (token_hash, user_id, user_epoch, expires_at) \
+        VALUES ($1, 1, 3, 2000)";
     let mut scene: Vec<Write> = EMPTY.iter().map(|sql| Write::any(sql, Vec::new())).collect();
     scene.extend([
         Write::any(USERS, Vec::new()),
@@ -88,6 +96,8 @@ pub fn scene() -> Vec<Write> {
         Write::any(SESSIONS, params![[0x22; 16], 2, OTHER, OTHER, [5; 104], NEVER, OTHER, OTHER]),
         Write::any(UIA, params![NAME]),
         Write::any(TOKEN, params![NAME]),
+        Write::any(LOGIN_TOKEN, params![NAME]),
+        Write::any(OPENID_TOKEN, params![NAME]),
         Write::any("INSERT INTO changes (seq, kind, user_id, at) VALUES (1, 2, 1, 10)", Vec::new()),
         Write::any("INSERT INTO meta (key, value) VALUES ('floor', 10)", Vec::new()),
         Write::any(VALIDATION, params![SESSION, OTHER]),
@@ -122,6 +132,8 @@ fn this_session() -> Case {
 const OTHER_EPOCH: &str = "UPDATE users SET epoch = 4 WHERE id = 1";
 const NO_USER: &str = "DELETE FROM users WHERE id = 1";
 const LOCKED: &str = "UPDATE users SET state = 1 WHERE id = 1";
+const GUEST: &str = "UPDATE users SET guest = 1 WHERE id = 1";
+const SUSPENDED: &str = "UPDATE users SET suspended = 1 WHERE id = 1";
 const DEACTIVATED: &str = "UPDATE users SET state = 2 WHERE id = 1";
 const USED: &str = "UPDATE sessions SET acked_gen = gen, acked_at = 100 WHERE user_id = 1";
 
@@ -242,6 +254,12 @@ pub fn statements() -> Vec<Statement> {
             params![1, ""],
             vec![param("user_id = $1", 1, 2), param("device_id <> $2", 2, "A")],
         ),
+        after(
+            GUEST,
+            "users::UPGRADE",
+            params![1, "new", NOW],
+            vec![param("id = $1", 1, 9), row("guest = 1", "UPDATE users SET guest = 0 WHERE id = 1")],
+        ),
         plain(
             "users::SET_PASSWORD",
             params![1, 3, 50, "new", NOW, 1],
@@ -265,7 +283,17 @@ pub fn statements() -> Vec<Statement> {
             params![1],
             vec![param("id = $1", 1, 9), row("state = 1", DEACTIVATED)],
         ),
-        plain("users::SET_ADMIN", params![1, 1], vec![param("id = $1", 1, 9)]),
+        plain(
+            "users::SUSPEND",
+            params![1, 1],
+            vec![param("id = $1", 1, 9), param("suspended <> $2", 2, 0), row("state <> 2", DEACTIVATED)],
+        ),
+        plain("users::SET_ADMIN", params![1, 1], vec![param("id = $1", 1, 9), param("admin <> $2", 2, 0)]),
+        plain(
+            "users::NO_ADMIN",
+            params![1],
+            vec![param("id = $1", 1, 9), row("admin = 0", "UPDATE users SET admin = 1 WHERE id = 1")],
+        ),
         plain(
             "devices::RENAME",
             params![1, "A", "new"],
@@ -387,6 +415,46 @@ pub fn statements() -> Vec<Statement> {
                     0,
                 ),
                 param("expires_at < $1", 1, 2_000),
+            ],
+        ),
+        plain(
+            "login_tokens::SPEND",
+            params![NAME, NOW],
+            vec![param("token_hash = $1", 1, OTHER), param("expires_at > $2", 2, 2_000)],
+        ),
+        plain(
+            "expired::DELETE_LOGIN_TOKENS",
+            params![2_000, 10],
+            vec![
+                param(
+                    "token_hash IN (SELECT token_hash FROM login_tokens WHERE expires_at <= $1 \
+                     ORDER BY expires_at LIMIT $2)",
+                    2,
+                    0,
+                ),
+                param("expires_at <= $1", 1, 1_999),
+            ],
+        ),
+        plain(
+            "openid_tokens::INSERT",
+            params![NEW, 1, 5_000],
+            vec![
+                row("id = $2", "DELETE FROM users WHERE id = 2").and_param(2, 9),
+                row("state = 0", LOCKED),
+                row("suspended = 0", SUSPENDED),
+            ],
+        ),
+        plain(
+            "expired::DELETE_OPENID_TOKENS",
+            params![2_000, 10],
+            vec![
+                param(
+                    "token_hash IN (SELECT token_hash FROM openid_tokens WHERE expires_at <= $1 \
+                     ORDER BY expires_at LIMIT $2)",
+                    2,
+                    0,
+                ),
+                param("expires_at <= $1", 1, 1_999),
             ],
         ),
         after(
