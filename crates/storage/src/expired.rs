@@ -11,6 +11,8 @@ const DELETE_ENDED: &str = "DELETE FROM sessions WHERE session_id IN \
     (SELECT session_id FROM sessions WHERE status = 1 AND ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING 1";
 const DELETE_UIA: &str = "DELETE FROM uia_sessions WHERE id_hash IN \
     (SELECT id_hash FROM uia_sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
+const DELETE_MAIL: &str = "DELETE FROM outbox WHERE id IN \
+    (SELECT id FROM outbox WHERE expires_at <= $1 ORDER BY id LIMIT $2) RETURNING 1";
 const NEXT_IDS: &str = "SELECT session_id FROM sessions WHERE session_id > $1 ORDER BY session_id LIMIT $2";
 const ERASE_SEALS: &str = "UPDATE sessions SET sealed = NULL WHERE session_id > $1 AND session_id <= $2 AND status = 0 \
     AND sealed IS NOT NULL AND acked_gen = gen AND acked_at <= CASE WHEN api = 1 THEN CAST($3 AS bigint) ELSE CAST($4 AS bigint) END RETURNING 1";
@@ -25,6 +27,7 @@ const RAISE_META: &str = "INSERT INTO meta (key, value) VALUES ($1, $2) \
 pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("DELETE_ENDED", DELETE_ENDED),
     ("DELETE_UIA", DELETE_UIA),
+    ("DELETE_MAIL", DELETE_MAIL),
     ("ERASE_SEALS", ERASE_SEALS),
     ("ERASE_SEAL", ERASE_SEAL),
     ("EXPIRE", EXPIRE),
@@ -54,6 +57,14 @@ impl Store {
     /// Storage trouble.
     pub async fn delete_expired_uia(&self, before: UnixMs, limit: u32) -> Result<u64, StoreError> {
         self.count_changed(Write::any(DELETE_UIA, params![before, limit])).await
+    }
+
+    /// Deletes up to `limit` messages that nobody wants any more; how many went.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn delete_expired_mail(&self, now: UnixMs, limit: u32) -> Result<u64, StoreError> {
+        self.count_changed(Write::any(DELETE_MAIL, params![now, limit])).await
     }
 
     /// The next stretch of at most `limit` sessions after an id; `None` at the end of the table.

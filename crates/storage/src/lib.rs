@@ -14,6 +14,7 @@ pub mod expired;
 pub mod live;
 mod migrate;
 mod options;
+pub mod outbox;
 mod postgres;
 pub mod registration_tokens;
 pub mod sessions;

@@ -30,7 +30,8 @@ macro_rules! migration {
 }
 
 /// Every migration of this program, in order. Released files are never edited: add one.
-static MIGRATIONS: &[Migration] = &[migration!(1, "init", "0001_init.sql"), migration!(2, "threepids", "0002_threepids.sql")];
+static MIGRATIONS: &[Migration] =
+    &[migration!(1, "init", "0001_init.sql"), migration!(2, "threepids", "0002_threepids.sql")];
 
 impl Migration {
     pub(crate) fn sql(&self, engine: Engine) -> &'static str {

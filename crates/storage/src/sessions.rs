@@ -14,6 +14,7 @@ use ligand_protocol::token::TokenHash;
 
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
+use crate::outbox;
 use crate::{Committed, Row, Store, StoreError, Touched, Value, Write, params};
 
 /// A session as the rules see it, with what they need of its user.
@@ -276,6 +277,7 @@ impl Store {
                 sign_in.rehashed.clone()
             ],
         )];
+        batch.extend(outbox::notice_of_new_device(&sign_in.audit, device_id));
         batch.extend(self.opening(
             *user,
             verified.epoch,
@@ -434,6 +436,7 @@ impl Store {
     /// Storage trouble.
     pub async fn end_family(&self, id: SessionId, event: &AuditEvent) -> Result<bool, StoreError> {
         let mut batch = vec![Write::one(END, params![id, EndReason::Reuse, event.at]), audit::write(event)];
+        batch.extend(outbox::notice(event));
         batch.extend(self.feed(Change::Session(id), event.at));
         self.commit_announced(batch, vec![Touched::Session(id)], true).await
     }

@@ -106,6 +106,7 @@ pub fn guarded_statements() -> Vec<(&'static str, &'static str, &'static str)> {
         ("registration_tokens", crate::registration_tokens::GUARDED),
         ("expired", crate::expired::GUARDED),
         ("changes", crate::changes::GUARDED),
+        ("outbox", crate::outbox::GUARDED),
     ]
     .into_iter()
     .flat_map(|(module, guarded)| guarded.iter().map(move |(name, sql)| (module, *name, *sql)))

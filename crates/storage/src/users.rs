@@ -9,6 +9,7 @@ use ligand_protocol::session::{AccountState, EndReason};
 
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
+use crate::outbox;
 use crate::registration_tokens;
 use crate::sessions::{Asked, Opened, Verified, ending_all};
 use crate::{Committed, Row, Store, StoreError, Touched, Write, params};
@@ -240,6 +241,7 @@ impl Store {
             batch.extend(asked.map(Asked::session_lives));
         }
         batch.push(audit::write(event));
+        batch.extend(outbox::notice(event));
         batch.extend(self.feed(Change::User(user), now));
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }

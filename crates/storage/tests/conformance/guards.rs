@@ -205,6 +205,7 @@ fn each_statement_with_a_guard_is_listed() {
         ("registration_tokens", include_str!("../../src/registration_tokens.rs")),
         ("expired", include_str!("../../src/expired.rs")),
         ("changes", include_str!("../../src/changes.rs")),
+        ("outbox", include_str!("../../src/outbox.rs")),
         ("audit", include_str!("../../src/audit.rs")),
         ("live", include_str!("../../src/live.rs")),
     ] {

@@ -10,6 +10,7 @@ mod endings;
 mod feed;
 mod guards;
 mod live;
+mod outbox;
 mod passwords;
 mod processes;
 mod races;
