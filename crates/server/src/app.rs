@@ -12,8 +12,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::limiters::Limiters;
+use crate::mail::Mail;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
+use crate::run::StartError;
 use crate::upkeep::seals::Seals;
 
 /// Cheap to clone.
@@ -33,6 +35,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Seals to erase once their retry window is over.
     pub seals: Seals,
+    /// E-mails and text messages.
+    pub mail: Mail,
 }
 
 impl Deref for App {
@@ -47,8 +51,9 @@ impl App {
     /// Puts the parts together and lets storage tell the metrics of its commits.
     ///
     /// # Errors
-    /// When the password threads cannot be started.
-    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> std::io::Result<Self> {
+    /// When the password threads cannot be started, or messages cannot be sent as configured.
+    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> Result<Self, StartError> {
+        let mail = Mail::new(&config)?;
         let metrics = Metrics::new();
         store.observe_commits(metrics.commit_observer());
         let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -61,7 +66,18 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
-        Ok(Self(Arc::new(Parts { config, store, keys, clock, windows, passwords, limiters, metrics, seals })))
+        Ok(Self(Arc::new(Parts {
+            config,
+            store,
+            keys,
+            clock,
+            windows,
+            passwords,
+            limiters,
+            metrics,
+            seals,
+            mail,
+        })))
     }
 
     /// Fresh random bytes from the operating system.

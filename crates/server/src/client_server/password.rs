@@ -11,6 +11,7 @@ use super::{register, uia};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Authenticated, Caller, Object};
+use crate::mail::notices;
 use crate::middleware::RequestId;
 
 /// `POST /account/password`. With `logout_devices` (the default), every other session ends and its
@@ -42,12 +43,14 @@ pub async fn post(
     let Some(asked) = passed.asked(&session) else { return Err(protected.begin_again().await?) };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let user = session.user.key;
+    let now = app.clock.now();
     let event = AuditEvent {
         actor: Some(owner.to_string()),
         user: Some(user),
         session: Some(session.id),
         detail: Some(format!("logout_devices: {logout_devices}")),
-        ..caller.event("password_changed", app.clock.now())
+        notice: notices::password(&app.config, owner, Some(&caller), now),
+        ..caller.event("password_changed", now)
     };
     let spare = Some((session.id, session.device_id.as_ref()));
     let changed = app
@@ -57,6 +60,7 @@ pub async fn post(
     if !changed {
         return Err(protected.overtaken().await?);
     }
+    app.mail.wake();
     if logout_devices {
         app.metrics.ended(EndReason::PasswordChanged);
     }

@@ -21,6 +21,7 @@ mod limits;
 mod locked;
 mod login;
 mod logout;
+mod mail;
 mod oauth_sessions;
 mod query_token;
 mod refresh;
