@@ -47,6 +47,10 @@ pub const CONNECTIONS_MAX: usize = 10_240;
 /// is cut that could still have finished.
 pub const DRAIN_MS_MAX: UnixMs = REQUEST_MS_MAX;
 
+/// Most of another server's answer that is read, for calls that we make. What the known ones
+/// answer stays under 1 KiB; what asks for more is broken or hostile.
+pub const OUTGOING_BODY_BYTES_MAX: usize = 64 * 1024;
+
 // ---- one value ----
 
 /// Longest device display name, in characters; longer ones are refused. A line of a device list.

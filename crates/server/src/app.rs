@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::limiters::Limiters;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::passwords::Passwords;
 use crate::upkeep::seals::Seals;
 
@@ -33,6 +34,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Seals to erase once their retry window is over.
     pub seals: Seals,
+    /// Calls to other servers.
+    pub outgoing: Outgoing,
 }
 
 impl Deref for App {
@@ -61,7 +64,19 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
-        Ok(Self(Arc::new(Parts { config, store, keys, clock, windows, passwords, limiters, metrics, seals })))
+        let outgoing = Outgoing::new(config.outgoing.timeout);
+        Ok(Self(Arc::new(Parts {
+            config,
+            store,
+            keys,
+            clock,
+            windows,
+            passwords,
+            limiters,
+            metrics,
+            seals,
+            outgoing,
+        })))
     }
 
     /// Fresh random bytes from the operating system.
