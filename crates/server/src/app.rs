@@ -14,6 +14,7 @@ use crate::error::ApiError;
 use crate::limiters::Limiters;
 use crate::mail::Mail;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::passwords::Passwords;
 use crate::run::StartError;
 use crate::upkeep::seals::Seals;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub seals: Seals,
     /// E-mails and text messages.
     pub mail: Mail,
+    /// Calls to other servers.
+    pub outgoing: Outgoing,
 }
 
 impl Deref for App {
@@ -66,6 +69,7 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
+        let outgoing = Outgoing::new(config.outgoing.timeout);
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -77,6 +81,7 @@ impl App {
             metrics,
             seals,
             mail,
+            outgoing,
         })))
     }
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub registration: Registration,
     /// How often one address, or one session, may try.
     pub rate_limits: RateLimits,
+    /// Calls to other servers.
+    pub outgoing: Outgoing,
     /// Behaviour of the 2015 API where it differs from today's.
     pub compat: Compat,
     /// How e-mails are sent.
@@ -131,6 +133,13 @@ pub struct RateLimit {
     pub per_second: f64,
     /// Permits of a full bucket; at least 1.
     pub burst: u32,
+}
+
+/// `[outgoing]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// How long a call may take as a whole.
+    pub timeout: Duration,
 }
 
 /// `[compat]`
@@ -252,6 +261,8 @@ impl Default for Config {
             sessions: Sessions::default(),
             registration: Registration { mode: RegistrationMode::Closed },
             rate_limits: RateLimits::default(),
+            // Well within the half minute that a client's own request may take.
+            outgoing: Outgoing { timeout: Duration::from_secs(10) },
             compat: Compat {
                 legacy_v1_403: false,
                 // Advertised versions up to v1.19 still allow it.

@@ -53,6 +53,11 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
             "is 0; expected a lifetime above 0 (leave the key out for its default)",
         );
     }
+    require(
+        config.outgoing.timeout > Duration::ZERO,
+        "outgoing.timeout",
+        r#"is 0, which lets no call end well; expected a duration such as "10s""#,
+    );
     for (per_second, burst, limit) in rate_limits(config) {
         require(
             limit.per_second.is_finite() && limit.per_second > 0.0,

@@ -213,6 +213,11 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "outgoing",
+        doc: "Calls that Ligand makes to other servers, such as the ping of an application service.",
+        keys: &[key!(outgoing.timeout, "How long a call may take as a whole.")],
+    },
+    Section {
         name: "compat",
         doc: "What the 2015 API does where it differs from today's.",
         keys: &[

@@ -71,6 +71,8 @@ registration.burst = 2
 [rate_limits.refresh]
 per_second = 1e1
 burst = 1_000
+[outgoing]
+timeout = "5s"
 [compat]
 legacy_v1_403 = true
 query_access_token = false

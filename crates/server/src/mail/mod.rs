@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::outgoing::Outgoing;
 use sms::Sms;
 use smtp::Smtp;
 pub use smtp::Stage;
@@ -94,13 +95,25 @@ impl Mail {
     ///
     /// # Errors
     /// When the receiving side has not taken it.
-    pub async fn send(&self, keys: &TagKeys, claimed: &Claimed, now: UnixMs) -> Result<(), NotSent> {
+    pub async fn send(
+        &self,
+        keys: &TagKeys,
+        outgoing: &Outgoing,
+        claimed: &Claimed,
+        now: UnixMs,
+    ) -> Result<(), NotSent> {
         let within = Duration::from_millis(SEND_MS_MAX.unsigned_abs());
-        let sending = tokio::time::timeout(within, self.send_now(keys, claimed, now));
+        let sending = tokio::time::timeout(within, self.send_now(keys, outgoing, claimed, now));
         sending.await.unwrap_or_else(|_| Err(NotSent::Later("it took too long".to_owned())))
     }
 
-    async fn send_now(&self, keys: &TagKeys, claimed: &Claimed, now: UnixMs) -> Result<(), NotSent> {
+    async fn send_now(
+        &self,
+        keys: &TagKeys,
+        outgoing: &Outgoing,
+        claimed: &Claimed,
+        now: UnixMs,
+    ) -> Result<(), NotSent> {
         let message = &claimed.message;
         let values = self.values(keys, claimed)?;
         // A template that fails may be mended while the message waits.
@@ -116,7 +129,7 @@ impl Mail {
             Medium::Msisdn => {
                 let sms = self.sms.as_ref().ok_or_else(not_configured)?;
                 let text = self.templates.sms(&message.template, &values).map_err(unmade)?;
-                sms.send(&message.recipient, &text).await
+                sms.send(outgoing, &message.recipient, &text).await
             }
         }
     }

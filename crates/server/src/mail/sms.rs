@@ -1,19 +1,13 @@
 //! The SMS hook: a service of the operator's that is told of each text message.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::NotSent;
 use crate::config;
 use crate::outgoing::{Outgoing, OutgoingError};
 
-/// For one call.
-const CALL_TIME_MAX: Duration = Duration::from_secs(15);
-
 /// The hook.
 pub(super) struct Sms {
-    outgoing: Outgoing,
     url: String,
     token: Option<config::SecretText>,
 }
@@ -22,14 +16,14 @@ impl Sms {
     /// `None` where no hook is configured.
     pub(super) fn new(config: &config::Sms) -> Option<Self> {
         let url = config.hook_url.clone()?;
-        Some(Self { outgoing: Outgoing::new(CALL_TIME_MAX), url, token: config.hook_token.clone() })
+        Some(Self { url, token: config.hook_token.clone() })
     }
 
     /// `POST` of `{"to", "text"}`; any 2xx means that it is sent.
-    pub(super) async fn send(&self, to: &str, text: &str) -> Result<(), NotSent> {
+    pub(super) async fn send(&self, outgoing: &Outgoing, to: &str, text: &str) -> Result<(), NotSent> {
         let token = self.token.as_ref().map(config::SecretText::expose);
         let body = json!({"to": to, "text": text});
-        match self.outgoing.post_json(&self.url, token, &body).await {
+        match outgoing.post_json(&self.url, token, &body).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
             // A hook has no word for "never": what it refuses is tried until it expires.
             Ok(answer) => Err(NotSent::Later(format!("the SMS hook answers {}", answer.status.as_u16()))),

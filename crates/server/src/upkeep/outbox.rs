@@ -63,7 +63,7 @@ async fn send_all(
 /// Sends one message and settles it. What storage cannot settle is sent again after its lease.
 async fn send(app: &App, claimed: &Claimed) -> Result<Result<(), NotSent>, StoreError> {
     let Claimed { id, attempts, message } = claimed;
-    let sent = app.mail.send(&app.keys, claimed, app.clock.now()).await;
+    let sent = app.mail.send(&app.keys, &app.outgoing, claimed, app.clock.now()).await;
     let now = app.clock.now();
     let outcome = match &sent {
         Ok(()) => "sent",
