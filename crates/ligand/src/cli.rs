@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{completions, config, database, doctor, registration_token, session, user};
+use crate::commands::{completions, config, database, doctor, email, registration_token, session, user};
 
 /// Ligand lets people into Matrix: accounts, sessions, tokens.
 #[derive(Parser)]
@@ -36,6 +36,9 @@ pub enum Command {
     /// Migrate, check or back up the database.
     #[command(subcommand)]
     Database(database::Command),
+    /// Send a test message.
+    #[command(subcommand)]
+    Email(email::Command),
     /// Check, show or begin a configuration.
     #[command(subcommand)]
     Config(config::Command),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use ligand_server::config::ConfigError;
+use ligand_server::mail::MailError;
 
 /// Why a command did not do what it was asked. The message names the cause and the mend.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ impl Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<MailError> for Failure {
+    fn from(error: MailError) -> Self {
+        Self::Refused(error.into())
     }
 }
 

@@ -47,6 +47,10 @@ pub const CONNECTIONS_MAX: usize = 10_240;
 /// is cut that could still have finished.
 pub const DRAIN_MS_MAX: UnixMs = REQUEST_MS_MAX;
 
+/// Most of another server's answer that is read, for calls that we make. What the known ones
+/// answer stays under 1 KiB; what asks for more is broken or hostile.
+pub const OUTGOING_BODY_BYTES_MAX: usize = 64 * 1024;
+
 // ---- messages ----
 
 /// How long an address can be validated, and the proof counts, after it was asked for: a slow mail
@@ -59,6 +63,17 @@ pub const CODE_FAILURES_MAX: u32 = 5;
 pub const MESSAGE_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 10);
 /// Messages to one recipient, whoever asks: a few lost mails, no nuisance.
 pub const RECIPIENT_RATE: RateLimit = RateLimit::one_in_ms(10 * MINUTE_MS, 3);
+/// How long a notice is tried: after three days of a broken mail server it is no news any more.
+pub const NOTICE_LIFETIME_MS: UnixMs = 3 * DAY_MS;
+/// How long sending one message may take in all; a mail server that is slower gets it again later.
+pub const SEND_MS_MAX: UnixMs = 30 * SECOND_MS;
+/// How long a message belongs to who is sending it: longer than sending and settling take.
+pub const SEND_LEASE_MS: UnixMs = SEND_MS_MAX + 15 * SECOND_MS;
+/// Wait before a message is tried again; it doubles with each try, up to the most.
+pub const SEND_RETRY_MS: UnixMs = 10 * SECOND_MS;
+pub const SEND_RETRY_MS_MAX: UnixMs = HOUR_MS;
+/// Messages that one process sends at once: a mail server counts connections.
+pub const SENDING_MAX: u32 = 4;
 
 // ---- one value ----
 

@@ -14,7 +14,9 @@ use crate::error::ApiError;
 use crate::limiters::Limiters;
 use crate::mail::Mail;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::passwords::Passwords;
+use crate::run::StartError;
 use crate::upkeep::seals::Seals;
 
 /// Cheap to clone.
@@ -31,10 +33,13 @@ pub struct Parts {
     pub windows: Windows,
     pub passwords: Passwords,
     pub limiters: Limiters,
-    pub mail: Mail,
     pub metrics: Metrics,
     /// Seals to erase once their retry window is over.
     pub seals: Seals,
+    /// E-mails and text messages.
+    pub mail: Mail,
+    /// Calls to other servers.
+    pub outgoing: Outgoing,
 }
 
 impl Deref for App {
@@ -49,8 +54,9 @@ impl App {
     /// Puts the parts together and lets storage tell the metrics of its commits.
     ///
     /// # Errors
-    /// When the password threads cannot be started.
-    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> std::io::Result<Self> {
+    /// When the password threads cannot be started, or messages cannot be sent as configured.
+    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> Result<Self, StartError> {
+        let mail = Mail::new(&config)?;
         let metrics = Metrics::new();
         store.observe_commits(metrics.commit_observer());
         let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -63,7 +69,7 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
-        let mail = Mail::new(&config);
+        let outgoing = Outgoing::new(config.outgoing.timeout);
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -72,9 +78,10 @@ impl App {
             windows,
             passwords,
             limiters,
-            mail,
             metrics,
             seals,
+            mail,
+            outgoing,
         })))
     }
 

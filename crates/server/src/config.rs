@@ -14,6 +14,7 @@ mod load;
 mod nearest;
 mod network;
 mod reference;
+mod secret;
 mod value;
 
 use std::fmt;
@@ -21,12 +22,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lettre::message::Mailbox;
+
 pub use database_url::DatabaseUrl;
 pub use duration::{format_duration, parse_duration};
 pub use ligand_protocol::registration::RegistrationMode;
 pub use load::{ConfigError, Loaded, Origin, Problem, Warning};
 pub use network::Network;
 pub use reference::{commented_file, reference_document};
+pub use secret::SecretText;
 
 /// The effective configuration. Read with [`Config::load`]; tests and embedders start from
 /// [`Config::default`] and change fields.
@@ -48,8 +52,14 @@ pub struct Config {
     pub registration: Registration,
     /// How often one address, or one session, may try.
     pub rate_limits: RateLimits,
+    /// Calls to other servers.
+    pub outgoing: Outgoing,
     /// Behaviour of the 2015 API where it differs from today's.
     pub compat: Compat,
+    /// How e-mails are sent.
+    pub email: Email,
+    /// How text messages are sent.
+    pub sms: Sms,
     /// What `/.well-known/matrix/support` says.
     pub support: Support,
     /// What is logged, and how.
@@ -136,6 +146,13 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
+/// `[outgoing]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// How long a call may take as a whole.
+    pub timeout: Duration,
+}
+
 /// `[compat]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compat {
@@ -149,6 +166,52 @@ pub struct Compat {
     pub tokenrefresh_reuse_ends_session: bool,
     /// On `r0`, return a refresh token to clients that did not say whether they want one.
     pub r0_always_refresh_token: bool,
+}
+
+/// `[email]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Email {
+    /// The mail server; absent: no e-mail.
+    pub host: Option<String>,
+    /// Absent means that of `security`. Read it with [`Email::port`].
+    pub port: Option<u16>,
+    /// How the connection is protected.
+    pub security: Security,
+    /// Absent: no login.
+    pub username: Option<String>,
+    pub password: Option<SecretText>,
+    /// A file that holds the password instead.
+    pub password_file: Option<PathBuf>,
+    /// Certificate authorities to trust instead of the system's, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Whom messages come from.
+    pub from: Option<Mailbox>,
+    /// Where answers go, if not there.
+    pub reply_to: Option<Mailbox>,
+    /// Folder of templates that replace ours, file by file.
+    pub templates: Option<PathBuf>,
+    /// Whether people are told of what happens to their accounts.
+    pub notices: bool,
+}
+
+/// How the connection to the mail server is protected. None falls back to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// TLS from the first byte.
+    Tls,
+    /// TLS from the greeting on, before anything is said.
+    StartTls,
+    /// Nothing.
+    None,
+}
+
+/// `[sms]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sms {
+    /// Where text messages are posted to; absent: no text messages.
+    pub hook_url: Option<String>,
+    /// Sent along as a bearer token.
+    pub hook_token: Option<SecretText>,
 }
 
 /// `[support]`. Both empty: the document is not served.
@@ -211,6 +274,8 @@ impl Default for Config {
             sign_in: SignIn { login_tokens: true },
             registration: Registration { mode: RegistrationMode::Closed, guests: false },
             rate_limits: RateLimits::default(),
+            // Well within the half minute that a client's own request may take.
+            outgoing: Outgoing { timeout: Duration::from_secs(10) },
             compat: Compat {
                 legacy_v1_403: false,
                 // Advertised versions up to v1.19 still allow it.
@@ -221,6 +286,8 @@ impl Default for Config {
                 // Clients of r0.0 to r0.2 cannot ask and expect one.
                 r0_always_refresh_token: true,
             },
+            email: Email::default(),
+            sms: Sms::default(),
             support: Support::default(),
             log: Log { format: LogFormat::Human, level: "info".to_owned() },
         }
@@ -242,6 +309,37 @@ impl Default for Sessions {
             // A request held up on the network is not a thief.
             legacy_reuse_leeway: Duration::from_secs(30),
         }
+    }
+}
+
+impl Default for Email {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: None,
+            // What most mail servers offer to those who submit (RFC 6409).
+            security: Security::StartTls,
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+            from: None,
+            reply_to: None,
+            templates: None,
+            notices: true,
+        }
+    }
+}
+
+impl Email {
+    /// The port of the mail server.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.security {
+            Security::Tls => 465,
+            Security::StartTls => 587,
+            Security::None => 25,
+        })
     }
 }
 
@@ -286,6 +384,23 @@ impl Config {
     #[must_use]
     pub fn database_url(&self) -> DatabaseUrl {
         self.database.url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite(self.data_dir.join("ligand.db")))
+    }
+}
+
+impl Security {
+    const ALL: [Self; 3] = [Self::Tls, Self::StartTls, Self::None];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::StartTls => "starttls",
+            Self::None => "none",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|security| security.as_str() == text)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod mail;
 pub mod metrics;
 pub mod middleware;
+pub mod outgoing;
 pub mod passwords;
 pub mod phone;
 pub mod routes;

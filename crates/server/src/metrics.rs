@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ligand_protocol::session::{Door, EndReason, Refusal};
+use ligand_protocol::validation::Medium;
 use ligand_storage::{CommitObservation, OnCommit};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -30,6 +31,12 @@ struct ReasonLabel {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MessageLabels {
+    medium: &'static str,
     outcome: &'static str,
 }
 
@@ -85,11 +92,16 @@ pub struct Metrics {
     storage_queue: Gauge,
     password_queue: Gauge,
     live_sessions: Gauge,
+    outbox: Gauge,
+    messages: Family<MessageLabels, Counter>,
+    message_seconds: Histogram,
 }
 
 /// From 50 µs to 10 s.
 const SECONDS: [f64; 12] =
     [0.000_05, 0.000_2, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0, 10.0];
+/// From a fifth of a second to three days.
+const MESSAGE_SECONDS: [f64; 10] = [0.2, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 259_200.0];
 const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 impl Metrics {
@@ -110,6 +122,9 @@ impl Metrics {
             storage_queue: Gauge::default(),
             password_queue: Gauge::default(),
             live_sessions: Gauge::default(),
+            outbox: Gauge::default(),
+            messages: Family::default(),
+            message_seconds: Histogram::new(MESSAGE_SECONDS),
         };
         let registry = &mut metrics.registry;
         registry.register("refreshes", "Refreshes by door and outcome", metrics.refreshes.clone());
@@ -142,6 +157,14 @@ impl Metrics {
         registry.register("storage_queue", "Writes waiting for a commit", metrics.storage_queue.clone());
         registry.register("password_queue", "Passwords waiting to be hashed", metrics.password_queue.clone());
         registry.register("live_sessions", "Sessions held in memory", metrics.live_sessions.clone());
+        registry.register("outbox", "Messages that wait, at the last look", metrics.outbox.clone());
+        registry.register("messages", "Tries to send a message by outcome", metrics.messages.clone());
+        registry.register_with_unit(
+            "message_delay",
+            "Time from a message's cause to its sending",
+            Unit::Seconds,
+            metrics.message_seconds.clone(),
+        );
         metrics
     }
 
@@ -176,6 +199,27 @@ impl Metrics {
     pub fn responded(&self, path: &Arc<str>, status: u16, took: Duration) {
         self.responses.get_or_create(&ResponseLabels { path: Arc::clone(path), status }).inc();
         self.latency.get_or_create(&PathLabel { path: Arc::clone(path) }).observe(took.as_secs_f64());
+    }
+
+    /// A try to send a message: `sent`, `failed` (it is tried again) or `dropped`.
+    pub fn message(&self, medium: Medium, outcome: &'static str) {
+        self.messages.get_or_create(&MessageLabels { medium: medium.as_str(), outcome }).inc();
+    }
+
+    /// How long a message that was sent had waited.
+    pub fn message_waited(&self, waited: Duration) {
+        self.message_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// Messages that expired before they could be sent.
+    pub fn messages_expired(&self, count: u64) {
+        if count > 0 {
+            self.messages.get_or_create(&MessageLabels { medium: "any", outcome: "expired" }).inc_by(count);
+        }
+    }
+
+    pub fn outbox_depth(&self, depth: i64) {
+        self.outbox.set(depth);
     }
 
     /// What storage calls after every commit.

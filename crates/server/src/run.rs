@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{self, KeyError};
+use crate::mail::MailError;
 use crate::routes::{metrics_router, router};
 use crate::serve::serve;
 use crate::upkeep;
@@ -22,6 +23,8 @@ use crate::upkeep;
 pub enum StartError {
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
     #[error(transparent)]
     Database(#[from] OpenError),
     #[error(
@@ -105,7 +108,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
     options.pool_size = usize::try_from(config.database.pool_size).unwrap_or(usize::MAX);
     let store = Store::open(&options).await?;
     let floor = store.clock_floor().await.map_err(OpenError::from)?;
-    Ok(App::new(config, store, keys, Clock::system(floor))?)
+    App::new(config, store, keys, Clock::system(floor))
 }
 
 async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {

@@ -23,6 +23,7 @@ use ligand_storage::sessions::{Loaded, Opened, Rotated};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::Caller;
+use crate::mail::notices;
 use crate::metrics::RefreshOutcome;
 
 /// Tokens for one reply.
@@ -182,10 +183,14 @@ impl Refresh<'_> {
                     return Err(RefreshError::Refused(refusal));
                 }
                 RefreshVerdict::EndFamily => {
-                    if !app.store.end_family(session.id, &self.event("reuse", &loaded)).await? {
+                    let (owner, device) = (&loaded.localpart, loaded.device_id.as_ref());
+                    let notice = notices::reuse(&app.config, owner, device, now);
+                    let event = AuditEvent { notice, ..self.event("reuse", &loaded) };
+                    if !app.store.end_family(session.id, &event).await? {
                         // It ended in the meantime, and the answer is by the reason of that end.
                         continue;
                     }
+                    app.mail.wake();
                     app.metrics.ended(EndReason::Reuse);
                     tracing::warn!(
                         session = %session.id,

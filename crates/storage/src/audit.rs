@@ -4,6 +4,7 @@
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{SessionId, UserKey};
 
+use crate::outbox::Notice;
 use crate::{Store, StoreError, Write, params};
 
 /// One line of the audit table.
@@ -20,6 +21,8 @@ pub struct AuditEvent {
     pub address: Option<String>,
     pub user_agent: Option<String>,
     pub detail: Option<String>,
+    /// What the owner is told of it by e-mail. Not a column: it goes to the outbox.
+    pub notice: Option<Notice>,
 }
 
 impl AuditEvent {
@@ -36,6 +39,7 @@ impl AuditEvent {
             address: None,
             user_agent: None,
             detail: None,
+            notice: None,
         }
     }
 }

@@ -17,6 +17,8 @@ const DELETE_LOGIN_TOKENS: &str = "DELETE FROM login_tokens WHERE token_hash IN 
     (SELECT token_hash FROM login_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
 const DELETE_OPENID_TOKENS: &str = "DELETE FROM openid_tokens WHERE token_hash IN \
     (SELECT token_hash FROM openid_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
+const DELETE_MAIL: &str = "DELETE FROM outbox WHERE id IN \
+    (SELECT id FROM outbox WHERE expires_at <= $1 ORDER BY id LIMIT $2) RETURNING 1";
 const NEXT_IDS: &str = "SELECT session_id FROM sessions WHERE session_id > $1 ORDER BY session_id LIMIT $2";
 const ERASE_SEALS: &str = "UPDATE sessions SET sealed = NULL WHERE session_id > $1 AND session_id <= $2 AND status = 0 \
     AND sealed IS NOT NULL AND acked_gen = gen AND acked_at <= CASE WHEN api = 1 THEN CAST($3 AS bigint) ELSE CAST($4 AS bigint) END RETURNING 1";
@@ -34,6 +36,7 @@ pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("DELETE_VALIDATIONS", DELETE_VALIDATIONS),
     ("DELETE_LOGIN_TOKENS", DELETE_LOGIN_TOKENS),
     ("DELETE_OPENID_TOKENS", DELETE_OPENID_TOKENS),
+    ("DELETE_MAIL", DELETE_MAIL),
     ("ERASE_SEALS", ERASE_SEALS),
     ("ERASE_SEAL", ERASE_SEAL),
     ("EXPIRE", EXPIRE),
@@ -87,6 +90,14 @@ impl Store {
     /// Storage trouble.
     pub async fn delete_expired_openid_tokens(&self, by: UnixMs, limit: u32) -> Result<u64, StoreError> {
         self.count_changed(Write::any(DELETE_OPENID_TOKENS, params![by, limit])).await
+    }
+
+    /// Deletes up to `limit` messages that nobody wants any more; how many went.
+    ///
+    /// # Errors
+    /// Storage trouble.
+    pub async fn delete_expired_mail(&self, now: UnixMs, limit: u32) -> Result<u64, StoreError> {
+        self.count_changed(Write::any(DELETE_MAIL, params![now, limit])).await
     }
 
     /// The next stretch of at most `limit` sessions after an id; `None` at the end of the table.

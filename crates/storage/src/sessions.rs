@@ -14,6 +14,7 @@ use ligand_protocol::token::TokenHash;
 
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
+use crate::outbox;
 use crate::{Committed, Row, Store, StoreError, Touched, Value, Write, params};
 
 /// A session as the rules see it, with what they need of its user.
@@ -280,6 +281,7 @@ impl Store {
             ],
         )];
         batch.extend(sign_in.login_token.map(|token| crate::login_tokens::spend(token, opened.now)));
+        batch.extend(outbox::notice_of_new_device(&sign_in.audit, device_id));
         batch.extend(self.opening(
             *user,
             verified.epoch,
@@ -438,6 +440,7 @@ impl Store {
     /// Storage trouble.
     pub async fn end_family(&self, id: SessionId, event: &AuditEvent) -> Result<bool, StoreError> {
         let mut batch = vec![Write::one(END, params![id, EndReason::Reuse, event.at]), audit::write(event)];
+        batch.extend(outbox::notice(event));
         batch.extend(self.feed(Change::Session(id), event.at));
         self.commit_announced(batch, vec![Touched::Session(id)], true).await
     }

@@ -110,6 +110,7 @@ pub fn guarded_statements() -> Vec<(&'static str, &'static str, &'static str)> {
         ("changes", crate::changes::GUARDED),
         ("validations", crate::validations::GUARDED),
         ("threepids", crate::threepids::GUARDED),
+        ("outbox", crate::outbox::GUARDED),
     ]
     .into_iter()
     .flat_map(|(module, guarded)| guarded.iter().map(move |(name, sql)| (module, *name, *sql)))

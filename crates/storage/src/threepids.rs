@@ -7,7 +7,7 @@ use ligand_protocol::validation::Medium;
 
 use crate::audit::{self, AuditEvent};
 use crate::sessions::Asked;
-use crate::{Committed, Row, Store, StoreError, Write, params, validations};
+use crate::{Committed, Row, Store, StoreError, Write, outbox, params, validations};
 
 /// An address of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,8 @@ impl Store {
             None => vec![Write::one(ACTIVE, params![user])],
         };
         batch.extend(asked.map(Asked::session_lives));
+        // To the addresses that the account had before.
+        batch.extend(outbox::notice(event));
         let proof = batch.len();
         batch.extend(adding(user, proved));
         batch.push(audit::write(event));
@@ -122,8 +124,11 @@ impl Store {
         address: &str,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        let remove = Write::one(REMOVE, params![medium.as_str(), address, user]);
-        self.done(vec![remove, audit::write(event)]).await
+        // To the address that goes, too.
+        let mut batch: Vec<Write> = outbox::notice(event).into_iter().collect();
+        batch.push(Write::one(REMOVE, params![medium.as_str(), address, user]));
+        batch.push(audit::write(event));
+        self.done(batch).await
     }
 }
 

@@ -10,6 +10,7 @@ use ligand_protocol::validation::Medium;
 
 use crate::audit::{self, AuditEvent};
 use crate::changes::Change;
+use crate::outbox;
 use crate::registration_tokens;
 use crate::sessions::{Asked, Opened, Verified, ending_all};
 use crate::threepids::{self, Proved};
@@ -324,6 +325,7 @@ impl Store {
             batch.extend(asked.map(Asked::session_lives));
         }
         batch.push(audit::write(event));
+        batch.extend(outbox::notice(event));
         batch.extend(self.feed(Change::User(user), now));
         self.commit_announced(batch, vec![Touched::User(user)], true).await
     }
@@ -354,6 +356,7 @@ impl Store {
         if end_all {
             batch.extend(ending_all(user, EndReason::PasswordChanged, now, None));
         }
+        batch.extend(outbox::notice(event));
         batch.push(audit::write(event));
         batch.extend(self.feed(Change::User(user), now));
         self.commit_announced(batch, vec![Touched::User(user)], true).await

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use ligand_server::config::{Loaded, commented_file, reference_document};
+use ligand_server::mail::Mail;
 use serde_json::json;
 
 use super::Settings;
@@ -62,7 +63,8 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
 }
 
 fn check(settings: &Settings) -> Result<(), Failure> {
-    settings.load()?;
+    let config = settings.load()?.config;
+    Mail::new(&config)?;
     Ok(output::data("The configuration is right.\n")?)
 }
 

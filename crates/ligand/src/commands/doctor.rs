@@ -11,6 +11,7 @@ use clap::Args;
 use ligand_protocol::registration::RegistrationMode;
 use ligand_server::config::{Config, DatabaseUrl};
 use ligand_server::keys;
+use ligand_server::mail::{Mail, Stage};
 use ligand_storage::{OpenMode, Store};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,6 +80,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<(), Failu
     look_at_data_dir(&mut findings, &config.data_dir);
     look_at_database(&mut findings, &config).await;
     look_at_server(&mut findings, config.http.listen).await;
+    look_at_mail(&mut findings, &config).await;
     print(&findings, arguments.json)?;
     let wrong = findings.0.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
     match wrong {
@@ -202,6 +204,38 @@ async fn look_at_server(findings: &mut Findings, listen: SocketAddr) {
         Err(_) => (Verdict::Wrong, format!("at {address} took longer than 5 s; see its log")),
     };
     findings.add("server", verdict, text);
+}
+
+/// Connects to the mail server and logs in, and sends nothing.
+async fn look_at_mail(findings: &mut Findings, config: &Config) {
+    let Some(host) = &config.email.host else { return };
+    let about = "e-mail";
+    let mail = match Mail::new(config) {
+        Ok(mail) => mail,
+        Err(error) => return findings.add(about, Verdict::Wrong, error.to_string()),
+    };
+    let (port, security) = (config.email.port(), config.email.security.as_str());
+    let text = match mail.probe().await {
+        Ok(()) => {
+            let text =
+                format!("{host}:{port} ({security}) can be used; `ligand email test ADDRESS` sends one");
+            return findings.add(about, Verdict::Good, text);
+        }
+        Err((stage, error)) => format!("{host}:{port} ({security}): {error}; {}", mend(stage)),
+    };
+    findings.add(about, Verdict::Wrong, text);
+}
+
+fn mend(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect => {
+            "check email.host, email.port and email.security, and email.ca_file for a certificate of your own"
+        }
+        Stage::StartTls => {
+            "the mail server must offer STARTTLS with a trusted certificate; or set email.security to tls"
+        }
+        Stage::Login => "check email.username and its password",
+    }
 }
 
 /// The first line of the answer to `GET /health`.

@@ -4,6 +4,7 @@ pub mod completions;
 pub mod config;
 pub mod database;
 pub mod doctor;
+pub mod email;
 pub mod registration_token;
 pub mod serve;
 pub mod session;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Session(command) => block_on(session::run(command, &settings)),
         Command::RegistrationToken(command) => block_on(registration_token::run(command, &settings)),
         Command::Database(command) => block_on(database::run(command, &settings)),
+        Command::Email(command) => block_on(email::run(command, &settings)),
         Command::Doctor(arguments) => block_on(doctor::run(&arguments, &settings)),
         Command::Config(command) => config::run(command, &settings),
         Command::Completions(arguments) => completions::run(&arguments),

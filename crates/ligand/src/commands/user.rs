@@ -8,6 +8,7 @@ use ligand_protocol::password::{NormalisedPassword, Owner, WeakPassword};
 use ligand_protocol::registration::operator_name;
 use ligand_protocol::session::AccountState;
 use ligand_server::config::Config;
+use ligand_server::mail::notices;
 use ligand_server::passwords::Passwords;
 use ligand_storage::users::{Created, Flag, NewUser, PasswordHash, Registration, User};
 use serde_json::json;
@@ -240,6 +241,7 @@ async fn set_password(installation: &Installation, arguments: &SetPasswordArgume
         let user = active(installation, &name).await?;
         let mut event = operator_event("password_set", now());
         event.user = Some(user.key);
+        event.notice = notices::password(&installation.config, name.as_str(), None, event.at);
         let set = installation
             .store
             .set_password(user.key, user.verified(), &hash, end_others, None, None, &event)

@@ -27,6 +27,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, Object, Surface};
 use crate::limiters::AccountName;
+use crate::mail::notices;
 use crate::middleware::RequestId;
 use crate::passwords::{Busy, Verdict};
 use crate::phone;
@@ -99,6 +100,13 @@ async fn sign_in(
         actor: Some(user.localpart.clone()),
         user: Some(user.key),
         session: Some(opened.id),
+        notice: notices::sign_in(
+            &app.config,
+            &user.localpart,
+            (&device_id, name_of_new_device.as_deref()),
+            caller,
+            now,
+        ),
         ..caller.event("sign_in", now)
     };
     let reply = signed_in(app, &user.localpart, device_id.as_str(), &issued);
@@ -117,6 +125,7 @@ async fn sign_in(
         let otherwise = login_token.map_or_else(ApiError::wrong_password, |_| login_token::wrong_token());
         return Err(changed_meanwhile(app, &user, otherwise).await?);
     }
+    app.mail.wake();
     app.metrics.signed_in("success");
     Ok(Json(reply))
 }

@@ -16,6 +16,7 @@ use super::{register, uia};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Caller, IfAuthenticated, Object};
+use crate::mail::notices;
 use crate::middleware::RequestId;
 
 /// `POST /account/password`.
@@ -71,12 +72,14 @@ async fn change(
     let Some(asked) = passed.asked(session) else { return Err(protected.begin_again().await?) };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let user = session.user.key;
+    let now = app.clock.now();
     let event = AuditEvent {
         actor: Some(owner.to_string()),
         user: Some(user),
         session: Some(session.id),
         detail: Some(format!("logout_devices: {logout_devices}")),
-        ..caller.event("password_changed", app.clock.now())
+        notice: notices::password(&app.config, owner, Some(caller), now),
+        ..caller.event("password_changed", now)
     };
     let spare = Some((session.id, session.device_id.as_ref()));
     let changed = app
@@ -86,6 +89,7 @@ async fn change(
     if !changed {
         return Err(protected.overtaken().await?);
     }
+    app.mail.wake();
     if logout_devices {
         app.metrics.ended(EndReason::PasswordChanged);
     }
@@ -126,15 +130,18 @@ async fn reset(
     };
     let password = register::chosen(app, text, &user.localpart)?;
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
+    let now = app.clock.now();
     let event = AuditEvent {
         user: Some(user.key),
         detail: Some(format!("logout_devices: {logout_devices}")),
-        ..caller.event("password_reset", app.clock.now())
+        notice: notices::password(&app.config, &user.localpart, Some(caller), now),
+        ..caller.event("password_reset", now)
     };
     let proof = (validation, passed.close);
     if !app.store.reset_password(user.key, user.verified(), &hash, logout_devices, proof, &event).await? {
         return Err(protected.begin_again().await?);
     }
+    app.mail.wake();
     if logout_devices {
         app.metrics.ended(EndReason::PasswordChanged);
     }

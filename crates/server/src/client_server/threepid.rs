@@ -17,6 +17,7 @@ use super::{request_token, uia};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::{Authenticated, Caller, Object, Surface};
+use crate::mail::notices;
 use crate::middleware::RequestId;
 use crate::standing::Unsuspended;
 
@@ -114,11 +115,10 @@ async fn give(
     if app.store.owner_of(proof.medium, &proof.address).await? == Some(session.user.key) {
         return Ok(Added::Done);
     }
-    let event = AuditEvent {
-        detail: Some(format!("medium: {}", proof.medium.as_str())),
-        ..event("threepid_added", app, session, caller)
-    };
-    Ok(app.store.add_threepid(session.user.key, asked, &given(proof, now), &event).await?)
+    let event = event(app, session, caller, proof.medium, true);
+    let added = app.store.add_threepid(session.user.key, asked, &given(proof, now), &event).await?;
+    app.mail.wake();
+    Ok(added)
 }
 
 /// What a proof gives to an account.
@@ -133,12 +133,16 @@ pub fn given(proof: Validation, now: ligand_protocol::UnixMs) -> Proved {
     Proved { validation: proof.id, threepid }
 }
 
-fn event(action: &'static str, app: &App, session: &LiveSession, caller: &Caller) -> AuditEvent {
+fn event(app: &App, session: &LiveSession, caller: &Caller, medium: Medium, added: bool) -> AuditEvent {
+    let now = app.clock.now();
+    let owner = &session.user.localpart;
     AuditEvent {
-        actor: Some(session.user.localpart.to_string()),
+        actor: Some(owner.to_string()),
         user: Some(session.user.key),
         session: Some(session.id),
-        ..caller.event(action, app.clock.now())
+        detail: Some(format!("medium: {}", medium.as_str())),
+        notice: notices::threepid(&app.config, owner, medium, added, now),
+        ..caller.event(if added { "threepid_added" } else { "threepid_removed" }, now)
     }
 }
 
@@ -150,12 +154,10 @@ pub async fn delete(
     body: Object,
 ) -> Result<Json<Value>, ApiError> {
     let (medium, address) = named(&body)?;
-    let event = AuditEvent {
-        detail: Some(format!("medium: {}", medium.as_str())),
-        ..event("threepid_removed", &app, &session, &caller)
-    };
+    let event = event(&app, &session, &caller, medium, false);
     // One that is gone already is as it should be.
     app.store.remove_threepid(session.user.key, medium, &address, &event).await?;
+    app.mail.wake();
     Ok(Json(json!({"id_server_unbind_result": unbound(&body)?})))
 }
 

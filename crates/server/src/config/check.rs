@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, RateLimit};
+use super::{Config, Email, RateLimit, Security};
 
 /// A rule that is broken: the key at fault, and what is wrong with it together with the mend.
 pub(super) struct Finding {
@@ -53,6 +53,11 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
             "is 0; expected a lifetime above 0 (leave the key out for its default)",
         );
     }
+    require(
+        config.outgoing.timeout > Duration::ZERO,
+        "outgoing.timeout",
+        r#"is 0, which lets no call end well; expected a duration such as "10s""#,
+    );
     for (per_second, burst, limit) in rate_limits(config) {
         require(
             limit.per_second.is_finite() && limit.per_second > 0.0,
@@ -65,6 +70,29 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
             "is 0, which lets nothing through; expected at least 1 (`rate_limits.enabled = false` turns all limits off)",
         );
     }
+    let email = &config.email;
+    require(
+        email.host.is_none() || email.from.is_some(),
+        "email.from",
+        r#"is not set, but e-mail is to be sent; set it to an address such as "Example <no-reply@example.org>""#,
+    );
+    require(
+        email.host.as_deref() != Some(""),
+        "email.host",
+        "is empty; leave it out where there is no e-mail",
+    );
+    require(email.port != Some(0), "email.port", "is 0; leave it out for the usual one");
+    let password = email.password.is_some() || email.password_file.is_some();
+    require(
+        email.username.is_some() == password,
+        "email.username",
+        "needs a password, and a password needs it; set `email.username` with `email.password` or `email.password_file`, or neither",
+    );
+    require(
+        config.sms.hook_url.as_deref().is_none_or(is_web_page),
+        "sms.hook_url",
+        r#"is not a URL; expected one such as "https://sms.example.org/send""#,
+    );
     require(
         url_ok(&config.support.support_page)
             || config.support.support_page.as_deref().is_some_and(is_web_page),
@@ -94,6 +122,18 @@ pub(super) fn warnings(config: &Config) -> Vec<Finding> {
         "is not longer than `sessions.access_token_lifetime`: clients that refresh when their access token ends will find the refresh token expired and must sign in again",
     );
     warn(
+        config.email.password.is_some() && config.email.password_file.is_some(),
+        "email.password_file",
+        "is not read, since `email.password` is set; keep one of them",
+    );
+    warn(
+        config.email.username.is_some()
+            && config.email.security == Security::None
+            && !is_this_machine(&config.email),
+        "email.security",
+        "is none: the password of the mail server travels unencrypted; use starttls or tls",
+    );
+    warn(
         config.http.public_url.is_none() && !config.http.listen.ip().is_loopback(),
         "http.public_url",
         "is not set while `http.listen` is reachable from outside; set it to the URL that clients use",
@@ -108,6 +148,12 @@ fn rate_limits(config: &Config) -> [(&'static str, &'static str, RateLimit); 3] 
         ("rate_limits.registration.per_second", "rate_limits.registration.burst", limits.registration),
         ("rate_limits.refresh.per_second", "rate_limits.refresh.burst", limits.refresh),
     ]
+}
+
+fn is_this_machine(email: &Email) -> bool {
+    let host = email.host.as_deref().unwrap_or_default();
+    let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    host == "localhost" || loopback
 }
 
 /// Specification, appendices, "Server Name": an IPv4 address, a bracketed IPv6 address or a DNS

@@ -53,7 +53,7 @@ impl Key {
 
     /// Whether its value may hold a secret and must not be echoed.
     pub(super) fn is_secret(&self) -> bool {
-        self.name == "database.url"
+        matches!(self.name, "database.url" | "email.password" | "sms.hook_token")
     }
 }
 
@@ -227,6 +227,11 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "outgoing",
+        doc: "Calls that Ligand makes to other servers, such as the ping of an application service.",
+        keys: &[key!(outgoing.timeout, "How long a call may take as a whole.")],
+    },
+    Section {
         name: "compat",
         doc: "What the 2015 API does where it differs from today's.",
         keys: &[
@@ -250,6 +255,37 @@ pub(super) static SECTIONS: &[Section] = &[
                 compat.r0_always_refresh_token,
                 "On `r0` paths, give a refresh token to clients that did not say whether they want one. Clients of r0.0 to r0.2 cannot ask."
             ),
+        ],
+    },
+    Section {
+        name: "email",
+        doc: "How e-mails are sent: links that verify an address or reset a password, and notices. See [E-mail and text messages](email.md).",
+        keys: &[
+            key!(email.host, "Name or address of the mail server (SMTP). Absent: no e-mail is sent, and whatever needs it is refused.", example r#""smtp.example.org""#),
+            key!(email.port, "Its port. Absent: 465 for `tls`, 587 for `starttls`, 25 for `none`.", example "587"),
+            key!(
+                email.security,
+                "`tls`: encrypted from the start. `starttls`: encrypted before anything is said, or not at all. `none`: unencrypted, for a mail server on this machine. There is no falling back."
+            ),
+            key!(email.username, "Name to log in with. Absent: no login.", example r#""ligand""#),
+            key!(email.password, "Its password. Better put in the environment variable, or in `password_file`.", example r#""secret""#),
+            key!(email.password_file, "A file whose first line is the password, instead of `password`.", example r#""/run/secrets/smtp""#),
+            key!(email.ca_file, "A PEM file of the certificate authorities that the mail server's certificate may come from, instead of the system's.", example r#""/etc/ligand/mail-ca.pem""#),
+            key!(email.from, "Whom e-mails come from. Needed with `host`.", example r#""Example <no-reply@example.org>""#),
+            key!(email.reply_to, "Where answers go. Absent: to `from`.", example r#""help@example.org""#),
+            key!(email.templates, "Folder of templates that replace the built-in ones, file by file.", example r#""/etc/ligand/templates""#),
+            key!(
+                email.notices,
+                "Tell people about a sign-in on a new device, a changed password or address, and a session that was ended because its token was used twice."
+            ),
+        ],
+    },
+    Section {
+        name: "sms",
+        doc: "How text messages are sent: by a service of yours that is told of each. See [E-mail and text messages](email.md).",
+        keys: &[
+            key!(sms.hook_url, "URL that gets a POST of `{\"to\": …, \"text\": …}` for each message. Absent: phone numbers are refused.", example r#""https://sms.example.org/send""#),
+            key!(sms.hook_token, "Sent to it as `Authorization: Bearer …`.", example r#""secret""#),
         ],
     },
     Section {

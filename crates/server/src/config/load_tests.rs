@@ -71,12 +71,31 @@ registration.burst = 2
 [rate_limits.refresh]
 per_second = 1e1
 burst = 1_000
+[outgoing]
+timeout = "5s"
 [compat]
 legacy_v1_403 = true
 query_access_token = false
 tokenrefresh = false
 tokenrefresh_reuse_ends_session = true
 r0_always_refresh_token = false
+[email]
+host = "smtp.example.org"
+port = 2525
+security = "tls"
+username = "ligand"
+password = "***"
+password_file = "/run/secrets/smtp"
+ca_file = "/etc/ssl/mail.pem"
+from = "Example <no-reply@example.org>"
+reply_to = "help@example.org"
+templates = "/etc/ligand/templates"
+notices = false
+
+[sms]
+hook_url = "https://sms.example.org/send"
+hook_token = "***"
+
 [support]
 support_page = "https://example.org/help?topic=matrix#top"
 [[support.contacts]]
@@ -297,6 +316,11 @@ fn no_secret_leaves() {
     assert!(!format!("{loaded:?}").contains("canary"));
     assert!(!loaded.annotated().contains("canary"));
     assert!(loaded.annotated().contains("postgres://ligand:***@db/ligand"));
+    let mail = "[email]\nusername = \"u\"\npassword = \"canary\"\n[sms]\nhook_token = \"canary\"";
+    let mail = read(mail, &[]).unwrap();
+    assert!(!format!("{mail:?}{}", mail.annotated()).contains("canary"));
+    let not_text = problems("[email]\npassword = [\"canary\"]\n[sms]\nhook_token = [\"canary\"]", &[]);
+    assert!(not_text.len() == 2 && !not_text.concat().contains("canary"), "{not_text:?}");
     let wrong = problems("[database]\nurl = \"postgre://u:canary@h/d\"", &[]);
     assert!(
         wrong[0].starts_with("2: `database.url` has a wrong value; expected \"sqlite:PATH\""),

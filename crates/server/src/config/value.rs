@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use toml::de::DeValue;
 
 use super::duration;
-use super::{Contact, DatabaseUrl, LogFormat, Network, RegistrationMode};
+use super::{Contact, DatabaseUrl, LogFormat, Network, RegistrationMode, SecretText, Security};
 
 /// A type that a key can have.
 pub(super) trait Setting: Sized {
@@ -89,6 +90,16 @@ text!(
     RegistrationMode::parse,
     |mode: &RegistrationMode| mode.as_str().to_owned()
 );
+text!(Security, r#""tls", "starttls" or "none""#, Security::parse, |security: &Security| security
+    .as_str()
+    .to_owned());
+text!(
+    Mailbox,
+    r#"an e-mail address with or without a name, such as "Example <no-reply@example.org>""#,
+    |text: &str| text.parse().ok(),
+    Mailbox::to_string
+);
+text!(SecretText, "text", |text: &str| Some(SecretText::new(text)), |_: &SecretText| "***".to_owned());
 text!(
     LogFormat,
     r#""human" or "json""#,
@@ -122,6 +133,22 @@ impl Setting for u32 {
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         let integer = value.as_integer()?;
         Self::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    fn from_env(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Setting for u16 {
+    const EXPECTED: &'static str = "a whole number up to 65535, such as 587";
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        u32::from_toml(value)?.try_into().ok()
     }
 
     fn from_env(text: &str) -> Option<Self> {

@@ -2,6 +2,7 @@
 //! and goes on to the next round when the database is in trouble.
 
 pub mod feed;
+pub mod outbox;
 pub mod seals;
 pub mod sweep;
 
@@ -20,6 +21,8 @@ pub fn start(app: &App, shutdown: &watch::Receiver<bool>) -> JoinSet<()> {
     jobs.spawn(until(shutdown.clone(), feed::follow(app.clone())));
     jobs.spawn(until(shutdown.clone(), sweep::run(app.clone())));
     jobs.spawn(until(shutdown.clone(), seals::run(app.clone())));
+    // It ends by itself: what is being sent is sent to its end.
+    jobs.spawn(outbox::run(app.clone(), shutdown.clone()));
     jobs
 }
 

@@ -1,6 +1,6 @@
 //! Removes what has had its time: ended sessions after thirty days, sessions past their absolute
-//! end, seals whose window is over, authentication sessions, expired tokens for one purpose, old changes of the
-//! feed, what memory no longer needs. Also keeps the clock's floor.
+//! end, seals whose window is over, authentication sessions, expired validations, tokens for one purpose and
+//! messages, old changes of the feed, what memory no longer needs. Also keeps the clock's floor.
 
 use std::time::Duration;
 
@@ -51,6 +51,14 @@ pub async fn sweep(app: &App, walk: bool) -> Result<(), StoreError> {
         tokio::time::sleep(BREATH).await;
     }
     while app.store.delete_expired_openid_tokens(now, ROWS).await? == u64::from(ROWS) {
+        tokio::time::sleep(BREATH).await;
+    }
+    loop {
+        let expired = app.store.delete_expired_mail(now, ROWS).await?;
+        app.metrics.messages_expired(expired);
+        if expired < u64::from(ROWS) {
+            break;
+        }
         tokio::time::sleep(BREATH).await;
     }
     while app.store.delete_ended_sessions(now - ENDED_ROW_LIFETIME_MS, ROWS).await? == u64::from(ROWS) {

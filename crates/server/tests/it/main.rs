@@ -23,6 +23,7 @@ mod locked;
 mod login;
 mod login_token;
 mod logout;
+mod mail;
 mod oauth_sessions;
 mod openid;
 mod query_token;

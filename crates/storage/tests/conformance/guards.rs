@@ -207,6 +207,7 @@ fn each_statement_with_a_guard_is_listed() {
         ("openid_tokens", include_str!("../../src/openid_tokens.rs")),
         ("expired", include_str!("../../src/expired.rs")),
         ("changes", include_str!("../../src/changes.rs")),
+        ("outbox", include_str!("../../src/outbox.rs")),
         ("audit", include_str!("../../src/audit.rs")),
         ("live", include_str!("../../src/live.rs")),
     ] {

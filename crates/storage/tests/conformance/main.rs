@@ -12,6 +12,7 @@ mod guards;
 mod live;
 mod login_tokens;
 mod openid_tokens;
+mod outbox;
 mod passwords;
 mod processes;
 mod races;
