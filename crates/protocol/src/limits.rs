@@ -90,6 +90,8 @@ pub const UPKEEP_INTERVAL_MS: UnixMs = 30 * SECOND_MS;
 /// Life of an authentication session: time to find a registration token or a password, short
 /// enough that a walked-away-from screen authorises nothing.
 pub const AUTH_SESSION_LIFETIME_MS: UnixMs = 10 * MINUTE_MS;
+/// Longest answer to a captcha: providers write 2 KiB, and say to expect more.
+pub const CAPTCHA_RESPONSE_BYTES_MAX: usize = 16 * 1024;
 
 // ---- rates, the defaults of `[rate_limits]` ----
 
@@ -104,6 +106,9 @@ pub const REFRESH_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 2, 120);
 /// Questions per address that reveal whether a name or a registration token exists: as fast as a
 /// person types a name, too slow to walk through a dictionary.
 pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
+/// Answers to captchas per address: each makes us ask the provider. Ten for a person who misreads
+/// them, then one in ten seconds.
+pub const CAPTCHA_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 10);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

@@ -14,6 +14,7 @@ use crate::error::ApiError;
 use crate::limiters::Limiters;
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
+use crate::pages::Pages;
 use crate::passwords::Passwords;
 use crate::upkeep::seals::Seals;
 
@@ -32,10 +33,12 @@ pub struct Parts {
     pub passwords: Passwords,
     pub limiters: Limiters,
     pub metrics: Metrics,
-    /// Seals to erase once their retry window is over.
-    pub seals: Seals,
     /// Calls to other servers.
     pub outgoing: Outgoing,
+    /// The pages that people see.
+    pub pages: Pages,
+    /// Seals to erase once their retry window is over.
+    pub seals: Seals,
 }
 
 impl Deref for App {
@@ -50,7 +53,7 @@ impl App {
     /// Puts the parts together and lets storage tell the metrics of its commits.
     ///
     /// # Errors
-    /// When the password threads cannot be started.
+    /// When the password threads cannot be started, or a page's template is none.
     pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> std::io::Result<Self> {
         let metrics = Metrics::new();
         store.observe_commits(metrics.commit_observer());
@@ -63,8 +66,9 @@ impl App {
         };
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
-        let seals = Seals::default();
         let outgoing = Outgoing::new(config.outgoing.timeout);
+        let pages = Pages::new(&config).map_err(std::io::Error::other)?;
+        let seals = Seals::default();
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -74,8 +78,9 @@ impl App {
             passwords,
             limiters,
             metrics,
-            seals,
             outgoing,
+            pages,
+            seals,
         })))
     }
 

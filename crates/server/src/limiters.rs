@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::SessionId;
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
+    AddressKey, CAPTCHA_RATE, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,8 @@ pub struct Limiters {
     registration: Mutex<KeyedLimiter<AddressKey>>,
     /// Questions that anybody may ask: free names, valid registration tokens.
     lookup: Mutex<KeyedLimiter<AddressKey>>,
+    /// Answers to captchas, each of which makes us ask the provider.
+    captcha: Mutex<KeyedLimiter<AddressKey>>,
     refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
@@ -60,6 +62,7 @@ impl Limiters {
             login: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             registration: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             lookup: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            captcha: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
@@ -102,6 +105,14 @@ impl Limiters {
     /// 429.
     pub fn lookup(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.lookup, LOOKUP_RATE, address.into(), now)
+    }
+
+    /// An answer to a captcha, before its provider is asked.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn captcha(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.captcha, CAPTCHA_RATE, address.into(), now)
     }
 
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
@@ -159,7 +170,7 @@ impl Limiters {
 
     /// Drops what has faded.
     pub fn sweep(&self, now: UnixMs) {
-        for table in [&self.login, &self.registration, &self.lookup, &self.refresh_failures] {
+        for table in [&self.login, &self.registration, &self.lookup, &self.captcha, &self.refresh_failures] {
             table.lock().drop_faded(now);
         }
         self.refresh_sessions.lock().drop_faded(now);

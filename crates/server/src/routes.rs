@@ -8,14 +8,17 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, logout, password, refresh, register,
+    account, deactivate, devices, discovery, login, logout, password, refresh, register, register_2015,
 };
 use crate::middleware;
+use crate::pages::{assets, auth_fallback, login_fallback};
 
 /// The first API of 2014 and 2015, and all later names of what it had.
 const SINCE_V1: &[&str] = &["api/v1", "v2_alpha", "r0", "v3", "unstable"];
 /// Where `/tokenrefresh` was in 2015 and 2016; it never was in `v3`.
 const OF_2015: &[&str] = &["api/v1", "v2_alpha", "r0", "unstable"];
+/// Of which nothing was left in the second version.
+const OF_V1: &[&str] = &["api/v1"];
 const SINCE_V2: &[&str] = &["v2_alpha", "r0", "v3", "unstable"];
 const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 /// Refresh tokens came as `v1` in the proposal (clients use it) and as `v3` in the specification.
@@ -28,6 +31,8 @@ pub fn router(app: App) -> Router {
 
     // Login
     routes.client(SINCE_V1, "login", get(login::get).post(login::post));
+    routes.at("/_matrix/static/client/login/", get(login_fallback::get));
+    routes.client(OF_V1, "login/fallback", get(login_fallback::get));
     routes.client(SINCE_V1, "logout", post(logout::post));
     routes.client(SINCE_V1, "logout/all", post(logout::post_all));
 
@@ -38,7 +43,8 @@ pub fn router(app: App) -> Router {
     }
 
     // Account registration and management
-    routes.client(SINCE_V1, "register", post(register::post));
+    routes.client(SINCE_V2, "register", post(register::post));
+    routes.client(OF_V1, "register", get(register_2015::get).post(register_2015::post));
     routes.client(SINCE_R0, "register/available", get(register::available));
     routes.client(V1, "register/m.login.registration_token/validity", get(register::token_validity));
     routes.client(SINCE_V2, "account/password", post(password::post));
@@ -53,6 +59,12 @@ pub fn router(app: App) -> Router {
         get(devices::get).put(devices::put).delete(devices::delete),
     );
     routes.client(SINCE_R0, "delete_devices", post(devices::delete_several));
+
+    // User-interactive authentication
+    routes.client(SINCE_V2, "auth/{type}/fallback/web", get(auth_fallback::get).post(auth_fallback::post));
+    routes.at("/_matrix/static/pages/style.css", get(assets::style));
+    routes.at("/_matrix/static/pages/auth_done.js", get(assets::auth_done));
+    routes.at("/_matrix/static/pages/login.js", get(assets::login));
 
     // Capabilities and discovery
     routes.client(SINCE_R0, "capabilities", get(discovery::capabilities));

@@ -9,6 +9,7 @@ pub mod logout;
 pub mod password;
 pub mod refresh;
 pub mod register;
+pub mod register_2015;
 pub mod uia;
 
 use axum::http::StatusCode;

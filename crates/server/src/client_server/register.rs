@@ -79,6 +79,7 @@ pub async fn post(
         actor: Some(localpart.to_string()),
         user: Some(new.key),
         session: (!inhibit_login).then_some(opened.id),
+        detail: uia::stages::agreed(&app, &passed.session),
         ..caller.event("register", now)
     };
     let with = Registration {
@@ -141,8 +142,8 @@ pub async fn token_validity(
 ///
 /// # Errors
 /// 403 where registration is closed.
-fn flows(app: &App) -> Result<Flows, ApiError> {
-    let flows = app.config.registration.mode.flows();
+pub(super) fn flows(app: &App) -> Result<Flows, ApiError> {
+    let flows = app.config.registration_rules().flows();
     flows.ok_or_else(|| ApiError::forbidden("Registration is not enabled on this server."))
 }
 

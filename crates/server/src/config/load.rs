@@ -224,12 +224,18 @@ impl Loading {
     #[cfg(unix)]
     fn warn_if_readable_by_others(&mut self, path: &Path) {
         use std::os::unix::fs::PermissionsExt;
-        let password = self.config.database.url.as_ref().is_some_and(super::DatabaseUrl::has_password);
+        let secrets = [
+            (
+                self.config.database.url.as_ref().is_some_and(super::DatabaseUrl::has_password),
+                "the database password",
+            ),
+            (self.config.captcha.secret.is_some(), "the captcha's secret key"),
+        ];
         let open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
-        if password && open {
+        for (_, what) in secrets.into_iter().filter(|(held, _)| open && *held) {
             let path = path.display();
             self.warnings.push(Warning(format!(
-                "{path} holds the database password and everybody on this machine can read it; `chmod o-r {path}`"
+                "{path} holds {what} and everybody on this machine can read it; `chmod o-r {path}`"
             )));
         }
     }

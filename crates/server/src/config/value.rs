@@ -9,7 +9,10 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::duration;
-use super::{Contact, DatabaseUrl, LogFormat, Network, RegistrationMode};
+use super::{
+    CaptchaProvider, Contact, DatabaseUrl, LogFormat, Network, RegistrationEmail, RegistrationMode,
+    SecretText,
+};
 
 /// A type that a key can have.
 pub(super) trait Setting: Sized {
@@ -89,6 +92,19 @@ text!(
     RegistrationMode::parse,
     |mode: &RegistrationMode| mode.as_str().to_owned()
 );
+text!(
+    RegistrationEmail,
+    r#""off", "optional" or "required""#,
+    RegistrationEmail::parse,
+    |choice: &RegistrationEmail| choice.as_str().to_owned()
+);
+text!(
+    CaptchaProvider,
+    r#""recaptcha", "hcaptcha" or "turnstile""#,
+    CaptchaProvider::parse,
+    |provider: &CaptchaProvider| provider.as_str().to_owned()
+);
+text!(SecretText, "text", |text: &str| Some(SecretText::new(text)), |_: &SecretText| "***".to_owned());
 text!(
     LogFormat,
     r#""human" or "json""#,

@@ -8,6 +8,7 @@
 //! tested in `ligand-protocol`, the statements in `ligand-storage`.
 
 mod account;
+mod auth_fallback;
 mod beside;
 mod bodies;
 mod capabilities;
@@ -20,6 +21,7 @@ mod health;
 mod limits;
 mod locked;
 mod login;
+mod login_fallback;
 mod logout;
 mod oauth_sessions;
 mod query_token;

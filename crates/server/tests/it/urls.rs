@@ -20,13 +20,17 @@ const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("GET", SINCE_V1, "login", None),
     ("POST", SINCE_V1, "login", None),
+    ("GET", &["api/v1"], "login/fallback", None),
     ("POST", SINCE_V1, "logout", Needed),
     ("POST", SINCE_V1, "logout/all", Needed),
     ("POST", &["v3", "v1", "r0", "unstable"], "refresh", None),
     ("POST", &["api/v1", "v2_alpha", "r0", "unstable"], "tokenrefresh", None),
     ("POST", SINCE_V1, "register", None),
+    ("GET", &["api/v1"], "register", None),
     ("GET", SINCE_R0, "register/available", None),
     ("GET", &["v1", "unstable"], "register/m.login.registration_token/validity", None),
+    ("GET", SINCE_V2, "auth/{type}/fallback/web", None),
+    ("POST", SINCE_V2, "auth/{type}/fallback/web", None),
     ("POST", SINCE_V2, "account/password", Needed),
     ("POST", SINCE_R0, "account/deactivate", Needed),
     ("GET", SINCE_R0, "account/whoami", Needed),
@@ -39,14 +43,25 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
 ];
 
 /// Outside the prefixes.
-const ELSEWHERE: &[&str] =
-    &["/_matrix/client/versions", "/.well-known/matrix/client", "/.well-known/matrix/support", "/health"];
+const ELSEWHERE: &[&str] = &[
+    "/_matrix/client/versions",
+    "/.well-known/matrix/client",
+    "/.well-known/matrix/support",
+    "/_matrix/static/client/login/",
+    "/_matrix/static/pages/style.css",
+    "/_matrix/static/pages/auth_done.js",
+    "/_matrix/static/pages/login.js",
+    "/health",
+];
 
 fn all(server: &Server) -> Vec<(Request, Token)> {
     let mut all = Vec::new();
     for (method, prefixes, path, token) in ENDPOINTS {
         for prefix in *prefixes {
-            let path = format!("{prefix}/{}", path.replace("{deviceId}", "PHONE"));
+            let path = format!(
+                "{prefix}/{}",
+                path.replace("{deviceId}", "PHONE").replace("{type}", "m.login.dummy")
+            );
             all.push((server.request(method, &path), *token));
         }
     }

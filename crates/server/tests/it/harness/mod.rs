@@ -7,6 +7,7 @@
 mod client;
 mod http;
 mod server;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio::sync::Barrier;
 pub use client::{Client, PASSWORD, Tokens, User, auth};
 pub use http::{Answer, Request};
 pub use server::Server;
+pub use verifier::Verifier;
 
 /// Milliseconds, as [`Server::pass`] takes them.
 pub const SECOND: i64 = 1_000;
