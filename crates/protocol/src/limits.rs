@@ -114,6 +114,8 @@ pub const UPKEEP_INTERVAL_MS: UnixMs = 30 * SECOND_MS;
 /// Life of an authentication session: time to find a registration token or a password, short
 /// enough that a walked-away-from screen authorises nothing.
 pub const AUTH_SESSION_LIFETIME_MS: UnixMs = 10 * MINUTE_MS;
+/// Longest answer to a captcha: providers write 2 KiB, and say to expect more.
+pub const CAPTCHA_RESPONSE_BYTES_MAX: usize = 16 * 1024;
 
 // ---- tokens for one purpose ----
 
@@ -141,6 +143,9 @@ pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
 pub const LOGIN_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 3);
 /// OpenID tokens per account: a page full of widgets at once, then one in ten seconds.
 pub const OPENID_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 30);
+/// Answers to captchas per address: each makes us ask the provider. Ten for a person who misreads
+/// them, then one in ten seconds.
+pub const CAPTCHA_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 10);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

@@ -193,15 +193,79 @@ impl RegistrationMode {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == text)
     }
+}
 
-    /// What a registration must show; `None` when nobody may register (403 `M_FORBIDDEN`).
+/// Whether a registration asks for an e-mail address, `[registration] email`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RegistrationEmail {
+    /// It does not.
+    #[default]
+    Off,
+    /// It offers to take one.
+    Optional,
+    /// It takes nobody without.
+    Required,
+}
+
+impl RegistrationEmail {
+    /// Every choice, for messages that list them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Optional, Self::Required];
+
+    /// The name used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
+
+    /// Reads the name used in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.as_str() == text)
+    }
+}
+
+/// What a registration is asked to show, as the operator composed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RegistrationRules {
+    pub mode: RegistrationMode,
+    pub captcha: bool,
+    pub terms: bool,
+    pub email: RegistrationEmail,
+}
+
+impl RegistrationRules {
+    /// The flows: `None` when nobody may register (403 `M_FORBIDDEN`).
+    ///
+    /// The captcha comes first, so that no program tries registration tokens or has mails sent;
+    /// e-mail last, since it makes a person leave the form. Without any stage, the dummy.
     #[must_use]
     pub fn flows(self) -> Option<Flows> {
-        match self {
-            Self::Closed => None,
-            Self::Token => Some(Flows::one(Stage::RegistrationToken)),
-            Self::Open => Some(Flows::one(Stage::Dummy)),
+        let token = match self.mode {
+            RegistrationMode::Closed => return None,
+            RegistrationMode::Token => true,
+            RegistrationMode::Open => false,
+        };
+        let wanted = [
+            (self.captcha, Stage::Recaptcha),
+            (token, Stage::RegistrationToken),
+            (self.terms, Stage::Terms),
+            (self.email == RegistrationEmail::Required, Stage::EmailIdentity),
+        ];
+        let mut stages: Vec<Stage> =
+            wanted.into_iter().filter_map(|(wanted, stage)| wanted.then_some(stage)).collect();
+        let with_email = [&stages[..], &[Stage::EmailIdentity]].concat();
+        if stages.is_empty() {
+            stages.push(Stage::Dummy);
         }
+        let mut lists = vec![stages];
+        if self.email == RegistrationEmail::Optional {
+            lists.push(with_email);
+        }
+        Flows::new(lists)
     }
 }
 
@@ -265,15 +329,52 @@ mod tests {
     }
 
     #[test]
-    fn modes_decide_the_flows() {
+    fn modes_have_names() {
         assert_eq!(RegistrationMode::default(), RegistrationMode::Closed);
-        assert_eq!(RegistrationMode::Closed.flows(), None);
-        assert_eq!(RegistrationMode::Token.flows(), Some(Flows::one(Stage::RegistrationToken)));
-        assert_eq!(RegistrationMode::Open.flows(), Some(Flows::one(Stage::Dummy)));
         for mode in RegistrationMode::ALL {
             assert_eq!(RegistrationMode::parse(mode.as_str()), Some(mode));
         }
         assert_eq!(RegistrationMode::parse("Open"), None);
+        for choice in RegistrationEmail::ALL {
+            assert_eq!(RegistrationEmail::parse(choice.as_str()), Some(choice));
+        }
+        assert_eq!(RegistrationEmail::parse("yes"), None);
+    }
+
+    #[test]
+    fn rules_make_the_flows() {
+        use Stage::{Dummy, EmailIdentity, Recaptcha, RegistrationToken, Terms};
+        let open = RegistrationRules { mode: RegistrationMode::Open, ..RegistrationRules::default() };
+        let token = RegistrationRules { mode: RegistrationMode::Token, ..open };
+        let optional = RegistrationEmail::Optional;
+        for (rules, flows) in [
+            (open, vec![vec![Dummy]]),
+            (token, vec![vec![RegistrationToken]]),
+            (RegistrationRules { email: RegistrationEmail::Required, ..open }, vec![vec![EmailIdentity]]),
+            (RegistrationRules { email: optional, ..open }, vec![vec![Dummy], vec![EmailIdentity]]),
+            (
+                RegistrationRules { email: optional, ..token },
+                vec![vec![RegistrationToken, Dummy], vec![RegistrationToken, EmailIdentity]],
+            ),
+            (
+                RegistrationRules { captcha: true, terms: true, email: RegistrationEmail::Required, ..token },
+                vec![vec![Recaptcha, RegistrationToken, Terms, EmailIdentity]],
+            ),
+        ] {
+            assert_eq!(rules.flows(), Flows::new(flows), "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn only_closed_has_no_flows() {
+        for mode in RegistrationMode::ALL {
+            for email in RegistrationEmail::ALL {
+                for (captcha, terms) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let rules = RegistrationRules { mode, captcha, terms, email };
+                    assert_eq!(rules.flows().is_none(), mode == RegistrationMode::Closed, "{rules:?}");
+                }
+            }
+        }
     }
 
     proptest! {

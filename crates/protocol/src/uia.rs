@@ -26,6 +26,8 @@
 //!
 //! A session binds to its request when the first stage is *proved*, not when it is opened: clients
 //! open one with an empty body to learn the flows and send the real request with the first stage.
+//! A stage that is completed on a page of the server comes without a request: see
+//! [`UiaSession::request_on_a_page`].
 
 mod flows;
 mod proof;
@@ -44,6 +46,9 @@ use crate::{UnixMs, expiry};
 /// Members of a request body that are no part of what a session is bound to: `auth` changes with
 /// every stage, and a hash of a password is not to be stored (I21).
 pub const UNBOUND_FIELDS: [&str; 3] = ["auth", "password", "new_password"];
+
+/// The request of proofs that were given before there was one.
+const UNBOUND: [u8; 32] = [0; 32];
 
 /// The requests that user-interactive authentication protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +207,8 @@ pub enum Failure {
     CaptchaNeeded,
     /// The captcha's provider does not accept the answer.
     CaptchaInvalid,
+    /// Nothing was shown in this session that could have been agreed to.
+    TermsNotShown,
 }
 
 impl Refusal {
@@ -227,7 +234,7 @@ impl Failure {
     #[must_use]
     pub const fn errcode(self) -> &'static str {
         match self {
-            Self::Password | Self::RegistrationToken => "M_FORBIDDEN",
+            Self::Password | Self::RegistrationToken | Self::TermsNotShown => "M_FORBIDDEN",
             // What clients take for "not yet" while they poll.
             Self::ThirdParty => "M_UNAUTHORIZED",
             Self::CaptchaNeeded => "M_CAPTCHA_NEEDED",
@@ -244,6 +251,7 @@ impl fmt::Display for Failure {
             Self::ThirdParty => "This address has not been verified yet.",
             Self::CaptchaNeeded => "Please solve the captcha.",
             Self::CaptchaInvalid => "The captcha was not solved. Please try again.",
+            Self::TermsNotShown => "Please read the terms and agree to them.",
         })
     }
 }
@@ -261,6 +269,23 @@ impl UiaSession {
             expires_at: expiry(now, Some(AUTH_SESSION_LIFETIME_MS)),
             revision: 0,
         }
+    }
+
+    /// The request that a stage completed on a page of the server counts for. A registration may
+    /// still be described by whoever holds the session; anything else is the request that opened
+    /// the session, which is what the page tells the person.
+    #[must_use]
+    pub fn request_on_a_page(&self) -> Request {
+        let open = self.operation == Operation::Register && self.completed.is_empty();
+        let hash = if open { UNBOUND } else { self.request_hash };
+        Request { user: self.user, operation: self.operation, hash }
+    }
+
+    /// The stages of which any may be completed next; none when all are done.
+    #[must_use]
+    pub fn next_stages(&self, flows: &Flows) -> Vec<Stage> {
+        let completed: Vec<Stage> = self.completed_stages().collect();
+        flows.next(&completed).collect()
     }
 
     /// The completed stages, in order, as the `completed` of an answer.
@@ -299,7 +324,7 @@ impl UiaSession {
     #[must_use]
     pub fn password_user(&self) -> Option<UserKey> {
         self.completed.iter().find_map(|proof| match proof {
-            Proof::Password { user } => Some(*user),
+            Proof::Password { user, .. } => Some(*user),
             _ => None,
         })
     }
@@ -324,7 +349,9 @@ impl UiaSession {
     fn is_bound_elsewhere(&self, request: &Request) -> bool {
         self.user != request.user
             || self.operation != request.operation
-            || (!self.completed.is_empty() && self.request_hash != request.hash)
+            || (!self.completed.is_empty()
+                && self.request_hash != UNBOUND
+                && self.request_hash != request.hash)
     }
 }
 
@@ -356,7 +383,7 @@ impl Check {
 
     fn accepts(&self, proof: Proof) -> bool {
         let owner = match proof {
-            Proof::Password { user } => self.session.user.is_none_or(|owner| owner == user),
+            Proof::Password { user, .. } => self.session.user.is_none_or(|owner| owner == user),
             _ => true,
         };
         owner && proof.stage() == self.stage

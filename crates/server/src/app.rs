@@ -15,6 +15,7 @@ use crate::limiters::Limiters;
 use crate::mail::Mail;
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
+use crate::pages::Pages;
 use crate::passwords::Passwords;
 use crate::run::StartError;
 use crate::upkeep::seals::Seals;
@@ -34,12 +35,14 @@ pub struct Parts {
     pub passwords: Passwords,
     pub limiters: Limiters,
     pub metrics: Metrics,
-    /// Seals to erase once their retry window is over.
-    pub seals: Seals,
     /// E-mails and text messages.
     pub mail: Mail,
     /// Calls to other servers.
     pub outgoing: Outgoing,
+    /// The pages that people see.
+    pub pages: Pages,
+    /// Seals to erase once their retry window is over.
+    pub seals: Seals,
 }
 
 impl Deref for App {
@@ -54,7 +57,8 @@ impl App {
     /// Puts the parts together and lets storage tell the metrics of its commits.
     ///
     /// # Errors
-    /// When the password threads cannot be started, or messages cannot be sent as configured.
+    /// When the password threads cannot be started, messages cannot be sent as configured, or a
+    /// page's template is none.
     pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> Result<Self, StartError> {
         let mail = Mail::new(&config)?;
         let metrics = Metrics::new();
@@ -68,8 +72,9 @@ impl App {
         };
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
-        let seals = Seals::default();
         let outgoing = Outgoing::new(config.outgoing.timeout);
+        let pages = Pages::new(&config).map_err(std::io::Error::other)?;
+        let seals = Seals::default();
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -79,9 +84,10 @@ impl App {
             passwords,
             limiters,
             metrics,
-            seals,
             mail,
             outgoing,
+            pages,
+            seals,
         })))
     }
 

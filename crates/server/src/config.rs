@@ -15,6 +15,7 @@ mod nearest;
 mod network;
 mod reference;
 mod secret;
+mod terms;
 mod value;
 
 use std::fmt;
@@ -26,11 +27,12 @@ use lettre::message::Mailbox;
 
 pub use database_url::DatabaseUrl;
 pub use duration::{format_duration, parse_duration};
-pub use ligand_protocol::registration::RegistrationMode;
+pub use ligand_protocol::registration::{RegistrationEmail, RegistrationMode, RegistrationRules};
 pub use load::{ConfigError, Loaded, Origin, Problem, Warning};
 pub use network::Network;
 pub use reference::{commented_file, reference_document};
 pub use secret::SecretText;
+pub use terms::{Policy, PolicyText};
 
 /// The effective configuration. Read with [`Config::load`]; tests and embedders start from
 /// [`Config::default`] and change fields.
@@ -50,6 +52,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// Who may register.
     pub registration: Registration,
+    /// What tells people from programs at registration.
+    pub captcha: Captcha,
     /// How often one address, or one session, may try.
     pub rate_limits: RateLimits,
     /// Calls to other servers.
@@ -122,6 +126,36 @@ pub struct Registration {
     pub mode: RegistrationMode,
     /// Whether anybody may have a guest account.
     pub guests: bool,
+    /// Whether an e-mail address is asked for.
+    pub email: RegistrationEmail,
+    /// What a person must agree to; empty: nothing.
+    pub terms: Vec<Policy>,
+}
+
+/// `[captcha]`. Without a provider none is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captcha {
+    /// Who draws the captcha and judges the answer.
+    pub provider: Option<CaptchaProvider>,
+    /// The key that pages and clients show the provider.
+    pub site_key: Option<String>,
+    /// The key that only this server shows the provider.
+    pub secret: Option<SecretText>,
+    /// Where the provider's script is; absent means its usual place.
+    pub script_url: Option<String>,
+    /// Where answers are judged; absent means its usual place.
+    pub verify_url: Option<String>,
+}
+
+/// Who draws captchas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptchaProvider {
+    /// Google reCAPTCHA, version 2.
+    Recaptcha,
+    /// hCaptcha.
+    Hcaptcha,
+    /// Cloudflare Turnstile.
+    Turnstile,
 }
 
 /// `[rate_limits]`
@@ -272,7 +306,13 @@ impl Default for Config {
             sessions: Sessions::default(),
             // Each is made by somebody who has just proved the password.
             sign_in: SignIn { login_tokens: true },
-            registration: Registration { mode: RegistrationMode::Closed, guests: false },
+            registration: Registration {
+                mode: RegistrationMode::Closed,
+                guests: false,
+                email: RegistrationEmail::Off,
+                terms: Vec::new(),
+            },
+            captcha: Captcha::default(),
             rate_limits: RateLimits::default(),
             // Well within the half minute that a client's own request may take.
             outgoing: Outgoing { timeout: Duration::from_secs(10) },
@@ -379,6 +419,14 @@ impl Config {
         }
     }
 
+    /// What a registration is asked to show.
+    #[must_use]
+    pub fn registration_rules(&self) -> RegistrationRules {
+        let Registration { mode, email, terms, guests: _ } = &self.registration;
+        let captcha = self.captcha.provider.is_some();
+        RegistrationRules { mode: *mode, captcha, terms: !terms.is_empty(), email: *email }
+    }
+
     /// Where accounts and sessions are kept: what `database.url` says, else `ligand.db` in the data
     /// folder.
     #[must_use]
@@ -401,6 +449,26 @@ impl Security {
 
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|security| security.as_str() == text)
+    }
+}
+
+impl CaptchaProvider {
+    const ALL: [Self; 3] = [Self::Recaptcha, Self::Hcaptcha, Self::Turnstile];
+
+    /// The name used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recaptcha => "recaptcha",
+            Self::Hcaptcha => "hcaptcha",
+            Self::Turnstile => "turnstile",
+        }
+    }
+
+    /// Reads the name used in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provider| provider.as_str() == text)
     }
 }
 

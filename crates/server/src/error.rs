@@ -193,6 +193,19 @@ impl ApiError {
         self
     }
 
+    /// What a page says instead: status, sentence and wait. Logs the cause, as an answer does.
+    #[must_use]
+    pub fn into_sentence(self) -> (StatusCode, String, Option<i64>) {
+        self.log_cause();
+        (self.0.status, self.0.error, self.0.retry_after_ms)
+    }
+
+    fn log_cause(&self) {
+        if let Some(cause) = &self.0.cause {
+            tracing::error!(status = self.0.status.as_u16(), cause, "request failed");
+        }
+    }
+
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -212,10 +225,8 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Parts { status, errcode, error, mut extra, retry_after_ms, plain_text, cause } = *self.0;
-        if let Some(cause) = cause {
-            tracing::error!(status = status.as_u16(), cause, "request failed");
-        }
+        self.log_cause();
+        let Parts { status, errcode, error, mut extra, retry_after_ms, plain_text, cause: _ } = *self.0;
         let mut response = if plain_text {
             (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], error).into_response()
         } else {

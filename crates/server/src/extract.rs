@@ -253,6 +253,19 @@ impl<S: Sync> FromRequest<S> for OptionalObject {
     }
 }
 
+/// The fields of a form that a page sent, each as text.
+pub struct Form(pub Object);
+
+impl<S: Sync> FromRequest<S> for Form {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = read_body(request).await?;
+        let fields = form_urlencoded::parse(&bytes);
+        Ok(Self(Object(fields.map(|(name, value)| (name.into_owned(), value.into())).collect())))
+    }
+}
+
 async fn read_body(request: Request) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "The body is too large.");
     let declared = request.headers().get(axum::http::header::CONTENT_LENGTH);

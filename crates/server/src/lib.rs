@@ -5,6 +5,7 @@
 //! [`serve::serve`] owns the listener; [`upkeep::start`] the jobs beside it.
 
 pub mod app;
+pub mod captcha;
 pub mod client_server;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod mail;
 pub mod metrics;
 pub mod middleware;
 pub mod outgoing;
+pub mod pages;
 pub mod passwords;
 pub mod phone;
 pub mod routes;

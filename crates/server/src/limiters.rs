@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE, MESSAGE_RATE,
-    OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit,
+    AddressKey, CAPTCHA_RATE, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE,
+    MESSAGE_RATE, OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -25,6 +25,8 @@ pub struct Limiters {
     registration: Mutex<KeyedLimiter<AddressKey>>,
     /// Questions that anybody may ask: free names, valid registration tokens.
     lookup: Mutex<KeyedLimiter<AddressKey>>,
+    /// Answers to captchas, each of which makes us ask the provider.
+    captcha: Mutex<KeyedLimiter<AddressKey>>,
     refresh_failures: Mutex<KeyedLimiter<AddressKey>>,
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
@@ -66,6 +68,7 @@ impl Limiters {
             login: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             registration: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             lookup: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            captcha: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_failures: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
@@ -139,6 +142,14 @@ impl Limiters {
         self.take(&self.openid_tokens, OPENID_TOKEN_RATE, user, now)
     }
 
+    /// An answer to a captcha, before its provider is asked.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn captcha(&self, address: IpAddr, now: UnixMs) -> Result<(), ApiError> {
+        self.take(&self.captcha, CAPTCHA_RATE, address.into(), now)
+    }
+
     /// A refresh with a genuine token: wide enough that only a runaway loop meets it.
     ///
     /// # Errors
@@ -194,7 +205,9 @@ impl Limiters {
 
     /// Drops what has faded.
     pub fn sweep(&self, now: UnixMs) {
-        for table in [&self.login, &self.registration, &self.lookup, &self.refresh_failures, &self.messages] {
+        let by_address =
+            [&self.login, &self.registration, &self.lookup, &self.captcha, &self.refresh_failures, &self.messages];
+        for table in by_address {
             table.lock().drop_faded(now);
         }
         self.refresh_sessions.lock().drop_faded(now);

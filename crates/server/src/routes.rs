@@ -11,14 +11,17 @@ use ligand_protocol::validation::{Medium, Purpose};
 use crate::app::App;
 use crate::client_server::{
     account, admin, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
-    register, request_token, threepid,
+    register, register_2015, request_token, threepid,
 };
 use crate::middleware;
+use crate::pages::{assets, auth_fallback, login_fallback};
 
 /// The first API of 2014 and 2015, and all later names of what it had.
 const SINCE_V1: &[&str] = &["api/v1", "v2_alpha", "r0", "v3", "unstable"];
 /// Where `/tokenrefresh` was in 2015 and 2016; it never was in `v3`.
 const OF_2015: &[&str] = &["api/v1", "v2_alpha", "r0", "unstable"];
+/// Of which nothing was left in the second version.
+const OF_V1: &[&str] = &["api/v1"];
 const SINCE_V2: &[&str] = &["v2_alpha", "r0", "v3", "unstable"];
 const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 /// Refresh tokens came as `v1` in the proposal (clients use it) and as `v3` in the specification.
@@ -34,6 +37,8 @@ pub fn router(app: App) -> Router {
     // Login
     routes.client(SINCE_V1, "login", get(login::get).post(login::post));
     routes.client(V1, "login/get_token", post(login_token::post));
+    routes.at("/_matrix/static/client/login/", get(login_fallback::get));
+    routes.client(OF_V1, "login/fallback", get(login_fallback::get));
     routes.client(SINCE_V1, "logout", post(logout::post));
     routes.client(SINCE_V1, "logout/all", post(logout::post_all));
 
@@ -44,7 +49,8 @@ pub fn router(app: App) -> Router {
     }
 
     // Account registration and management
-    routes.client(SINCE_V1, "register", post(register::post));
+    routes.client(SINCE_V2, "register", post(register::post));
+    routes.client(OF_V1, "register", get(register_2015::get).post(register_2015::post));
     routes.client(SINCE_R0, "register/available", get(register::available));
     routes.client(V1, "register/m.login.registration_token/validity", get(register::token_validity));
     routes.client(SINCE_V2, "account/password", post(password::post));
@@ -85,6 +91,12 @@ pub fn router(app: App) -> Router {
     // OpenID
     routes.client(SINCE_R0, "user/{userId}/openid/request_token", post(openid::request_token));
     routes.at("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo));
+
+    // User-interactive authentication
+    routes.client(SINCE_V2, "auth/{type}/fallback/web", get(auth_fallback::get).post(auth_fallback::post));
+    routes.at("/_matrix/static/pages/style.css", get(assets::style));
+    routes.at("/_matrix/static/pages/auth_done.js", get(assets::auth_done));
+    routes.at("/_matrix/static/pages/login.js", get(assets::login));
 
     // Capabilities and discovery
     routes.client(SINCE_R0, "capabilities", get(discovery::capabilities));

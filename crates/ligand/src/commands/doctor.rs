@@ -107,8 +107,8 @@ fn look_at_choices(findings: &mut Findings, config: &Config) {
     } else {
         findings.add("public URL", Verdict::Good, url);
     }
-    if config.registration.mode == RegistrationMode::Open {
-        let text = "is open to everybody; set registration.mode to token to keep spammers out";
+    if config.registration.mode == RegistrationMode::Open && config.captcha.provider.is_none() {
+        let text = "is open to everybody; set registration.mode to token, or ask for a captcha (captcha.provider), to keep spammers out";
         findings.add("registration", Verdict::Warning, text);
     }
     if !config.rate_limits.enabled {

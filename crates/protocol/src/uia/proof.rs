@@ -3,14 +3,18 @@
 use data_encoding::HEXLOWER;
 
 use super::Stage;
+use crate::UnixMs;
 use crate::ids::{UserKey, ValidationId};
 
 /// A completed stage: what was established, never the secret that established it (I21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proof {
-    /// The password of this user was given.
+    /// The password of this user was given. It counts while the account's epoch and the moment of
+    /// its last password change are still these: the request may come later than the proof.
     Password {
         user: UserKey,
+        epoch: i64,
+        changed_at: Option<UnixMs>,
     },
     Dummy,
     /// A registration token that could be used then. Completion must count the use, and may find
@@ -51,7 +55,10 @@ impl Proof {
         let line = |proof: &Self| {
             let stage = proof.stage().as_str();
             match proof {
-                Self::Password { user } => format!("{stage} {}\n", user.0),
+                Self::Password { user, epoch, changed_at } => {
+                    let changed_at = changed_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+                    format!("{stage} {} {epoch} {changed_at}\n", user.0)
+                }
                 Self::Dummy | Self::Terms | Self::Recaptcha => format!("{stage}\n"),
                 Self::RegistrationToken { token_hash } => {
                     format!("{stage} {}\n", HEXLOWER.encode(token_hash))
@@ -72,9 +79,7 @@ impl Proof {
                 let (stage, value) =
                     line.split_once(' ').map_or((line, None), |(stage, value)| (stage, Some(value)));
                 match (Stage::parse(stage)?, value) {
-                    (Stage::Password, Some(user)) => {
-                        Some(Self::Password { user: UserKey(user.parse().ok()?) })
-                    }
+                    (Stage::Password, Some(account)) => password(account),
                     (Stage::Dummy, None) => Some(Self::Dummy),
                     (Stage::Terms, None) => Some(Self::Terms),
                     (Stage::Recaptcha, None) => Some(Self::Recaptcha),
@@ -90,6 +95,14 @@ impl Proof {
             })
             .collect()
     }
+}
+
+fn password(account: &str) -> Option<Proof> {
+    let mut parts = account.split(' ');
+    let (user, epoch, changed_at) = (parts.next()?, parts.next()?, parts.next()?);
+    let changed_at = if changed_at == "never" { None } else { Some(changed_at.parse().ok()?) };
+    let proof = Proof::Password { user: UserKey(user.parse().ok()?), epoch: epoch.parse().ok()?, changed_at };
+    parts.next().is_none().then_some(proof)
 }
 
 fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {

@@ -5,7 +5,7 @@ use super::*;
 const NOW: UnixMs = 1_700_000_000_000;
 const ALICE: UserKey = UserKey(1);
 const BOB: UserKey = UserKey(2);
-const PASSWORD: Proof = Proof::Password { user: ALICE };
+const PASSWORD: Proof = Proof::Password { user: ALICE, epoch: 3, changed_at: None };
 const TOKEN: Proof = Proof::RegistrationToken { token_hash: [7; 32] };
 
 fn request() -> Request {
@@ -93,7 +93,7 @@ fn the_table_of_verdicts() {
         let failed = check.judged(&flows(), Err(Failure::Password));
         assert_eq!(failed, Judgement::Failed(Failure::Password));
     }
-    for wrong in [TOKEN, Proof::Dummy, Proof::Password { user: BOB }] {
+    for wrong in [TOKEN, Proof::Dummy, Proof::Password { user: BOB, epoch: 3, changed_at: None }] {
         assert_eq!(first().judged(&flows(), Ok(wrong)), Judgement::Failed(Failure::Password));
     }
 }
@@ -106,6 +106,45 @@ fn a_session_binds_to_the_request_of_the_first_proof() {
     assert_eq!(advance.session.request_hash, request().hash);
     let back = advance.session.attempt(&flows(), &Request { hash: [0; 32], ..request() }, None, NOW);
     assert_eq!(back, Attempt::Refused(Refusal::NotYours));
+}
+
+#[test]
+fn a_registration_proved_on_a_page_may_still_be_described() {
+    let request = |hash| Request { user: None, operation: Operation::Register, hash };
+    let flows = Flows::new(vec![vec![Stage::Recaptcha, Stage::Terms, Stage::RegistrationToken]]).unwrap();
+    let prove = |session: &UiaSession, request: &Request, proof: Proof| {
+        let attempt = session.attempt(&flows, request, Some(proof.stage().as_str()), NOW);
+        let Attempt::Check(check) = attempt else { panic!("{attempt:?}") };
+        match check.judged(&flows, Ok(proof)) {
+            Judgement::Continue(advance) | Judgement::Complete(advance) => advance.session,
+            failed @ Judgement::Failed(_) => panic!("{failed:?}"),
+        }
+    };
+    let opened = UiaSession::open(&request([1; 32]), NOW);
+    let first = prove(&opened, &opened.request_on_a_page(), Proof::Recaptcha);
+    assert_eq!(first.attempt(&flows, &request([2; 32]), None, NOW), Attempt::Continue);
+    // The first request that proves something itself is the one from then on, on a page too.
+    let second = prove(&first, &request([2; 32]), Proof::Terms);
+    assert_eq!(second.attempt(&flows, &request([3; 32]), None, NOW), Attempt::Refused(Refusal::NotYours));
+    let third = prove(&second, &second.request_on_a_page(), TOKEN);
+    assert!(matches!(third.attempt(&flows, &request([2; 32]), None, NOW), Attempt::Complete(_)));
+    assert_eq!(third.attempt(&flows, &request([3; 32]), None, NOW), Attempt::Refused(Refusal::NotYours));
+    // All of them on pages: whatever request comes.
+    let third =
+        prove(&prove(&first, &first.request_on_a_page(), Proof::Terms), &first.request_on_a_page(), TOKEN);
+    assert!(matches!(third.attempt(&flows, &request([3; 32]), None, NOW), Attempt::Complete(_)));
+    assert_eq!(third.next_stages(&flows), []);
+}
+
+#[test]
+fn anything_else_proved_on_a_page_is_what_opened_the_session() {
+    let opened = session(&[]);
+    assert_eq!(opened.request_on_a_page(), request());
+    assert_eq!(opened.next_stages(&flows()), [Stage::Password, Stage::Password]);
+    let check = check(&opened, &opened.request_on_a_page(), Stage::Password);
+    let Judgement::Continue(advance) = check.judged(&flows(), Ok(PASSWORD)) else { panic!() };
+    let other = Request { hash: [2; 32], ..request() };
+    assert_eq!(advance.session.attempt(&flows(), &other, None, NOW), Attempt::Refused(Refusal::NotYours));
 }
 
 #[test]
@@ -150,11 +189,13 @@ fn operations_and_proofs_are_stored_as_text() {
         assert_eq!(Operation::parse(operation.as_str()), Some(operation));
     }
     let text = Proof::to_text(&[PASSWORD, Proof::Dummy]);
-    assert_eq!(text, "m.login.password 1\nm.login.dummy\n");
+    assert_eq!(text, "m.login.password 1 3 never\nm.login.dummy\n");
     for wrong in [
         "m.login.dummy 1",
         "m.login.password",
-        "m.login.password x",
+        "m.login.password 1",
+        "m.login.password 1 3 x",
+        "m.login.password 1 3 never 4",
         "m.login.registration_token 07",
         "\n",
         "x",
@@ -165,7 +206,11 @@ fn operations_and_proofs_are_stored_as_text() {
 
 fn any_proof() -> impl Strategy<Value = Proof> {
     prop_oneof![
-        any::<i64>().prop_map(|user| Proof::Password { user: UserKey(user) }),
+        any::<(i64, i64, Option<i64>)>().prop_map(|(user, epoch, changed_at)| Proof::Password {
+            user: UserKey(user),
+            epoch,
+            changed_at
+        }),
         Just(Proof::Dummy),
         any::<[u8; 32]>().prop_map(|token_hash| Proof::RegistrationToken { token_hash }),
         any::<[u8; 16]>().prop_map(|id| Proof::EmailIdentity { validation: ValidationId(id) }),

@@ -13,6 +13,7 @@ pub mod openid;
 pub mod password;
 pub mod refresh;
 pub mod register;
+pub mod register_2015;
 pub mod request_token;
 pub mod threepid;
 pub mod uia;

@@ -88,6 +88,7 @@ pub async fn post(
         actor: Some(localpart.to_string()),
         user: Some(new.key),
         session: (!inhibit_login).then_some(opened.id),
+        detail: uia::stages::agreed(&app, &passed.session),
         ..caller.event(if upgrade.is_some() { "guest_upgraded" } else { "register" }, now)
     };
     let with = Registration {
@@ -174,7 +175,7 @@ pub async fn token_validity(
 /// # Errors
 /// 403 where registration is closed.
 pub(super) fn flows(app: &App) -> Result<Flows, ApiError> {
-    let flows = app.config.registration.mode.flows();
+    let flows = app.config.registration_rules().flows();
     flows.ok_or_else(|| ApiError::forbidden("Registration is not enabled on this server."))
 }
 

@@ -1,5 +1,10 @@
 //! User-interactive authentication on the wire: the 401 with flows, the `auth` member, the checks
 //! of the stages. Which stage is due and what a try leads to, `ligand_protocol::uia` decides.
+//! Stages that are completed on a page of this server, or by the API of 2015, are in `page`; what
+//! the terms and the captcha need is in `stages`.
+
+pub mod page;
+pub(super) mod stages;
 
 use axum::http::StatusCode;
 use data_encoding::BASE64URL_NOPAD;
@@ -45,12 +50,7 @@ pub struct Passed {
     pub close: Option<([u8; 32], i64)>,
     pub session: UiaSession,
     name: Option<String>,
-    /// The account as it was when this request's password was verified.
-    verified: Option<Verified>,
 }
-
-/// What a check found, and the account as its password was verified.
-type Checked = (Result<Proof, Failure>, Option<Verified>);
 
 /// An authentication session as the client knows it.
 struct Named {
@@ -72,15 +72,17 @@ impl Protected<'_> {
             return Err(self.challenge(&opened, None, false));
         };
         let named = match auth.text("session")? {
-            Some(name) => match self.find(name).await? {
+            Some(name) => match find(self.app, name).await? {
                 Some(named) => named,
                 None => return Err(self.begin_again().await?),
             },
             // Some clients send the first stage at once: open a session and judge it.
-            None => Named { name: self.new_name()?, session: UiaSession::open(&request, now), stored: false },
+            None => {
+                Named { name: new_name(self.app)?, session: UiaSession::open(&request, now), stored: false }
+            }
         };
         match named.session.attempt(&self.flows, &request, auth.text("type")?, now) {
-            Attempt::Complete(advance) => Ok(Passed::new(named, advance, None)),
+            Attempt::Complete(advance) => Ok(self.passed(named, advance)),
             Attempt::Continue => {
                 self.keep(&named).await?;
                 Err(self.challenge(&named, None, true))
@@ -94,9 +96,13 @@ impl Protected<'_> {
                 Err(self.challenge(&named, Some((refusal.errcode(), refusal.to_string())), true))
             }
             Attempt::Check(check) => {
-                let (verdict, verified) = self.check(check.stage(), &auth, now).await?;
+                let verdict = match check.stage() {
+                    // A first request that agrees at once was shown nothing.
+                    Stage::Terms if !named.stored => Err(Failure::TermsNotShown),
+                    stage => self.check(stage, &auth, now).await?,
+                };
                 match check.judged(&self.flows, verdict) {
-                    Judgement::Complete(advance) => Ok(Passed::new(named, advance, verified)),
+                    Judgement::Complete(advance) => Ok(self.passed(named, advance)),
                     Judgement::Continue(advance) => Err(self.advance(named, advance).await?),
                     Judgement::Failed(failure) => {
                         self.keep(&named).await?;
@@ -112,7 +118,7 @@ impl Protected<'_> {
         let named = Named {
             name: match passed.name {
                 Some(name) => name,
-                None => self.new_name()?,
+                None => new_name(self.app)?,
             },
             session: UiaSession::open(&self.request(), self.app.clock.now()),
             stored: passed.close.is_some(),
@@ -157,18 +163,23 @@ impl Protected<'_> {
         Request { user: self.asking.map(|session| session.user.key), operation: self.operation, hash }
     }
 
-    async fn check(&self, stage: Stage, auth: &Object, now: UnixMs) -> Result<Checked, ApiError> {
+    async fn check(
+        &self,
+        stage: Stage,
+        auth: &Object,
+        now: UnixMs,
+    ) -> Result<Result<Proof, Failure>, ApiError> {
         match stage {
-            Stage::Dummy => Ok((Ok(Proof::Dummy), None)),
+            Stage::Dummy => Ok(Ok(Proof::Dummy)),
             Stage::Password => self.check_password(auth, now).await,
-            Stage::RegistrationToken => Ok((self.check_registration_token(auth, now).await?, None)),
-            Stage::EmailIdentity | Stage::Msisdn => Ok((self.check_address(stage, auth).await?, None)),
-            Stage::Terms => Ok((Ok(Proof::Terms), None)),
-            Stage::Recaptcha => Ok((Err(Failure::CaptchaNeeded), None)),
+            Stage::RegistrationToken => self.check_registration_token(auth, now).await,
+            Stage::EmailIdentity | Stage::Msisdn => self.check_address(stage, auth).await,
+            Stage::Terms => Ok(Ok(Proof::Terms)),
+            Stage::Recaptcha => stages::check_captcha(self.app, auth, self.caller, now).await,
         }
     }
 
-    async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Checked, ApiError> {
+    async fn check_password(&self, auth: &Object, now: UnixMs) -> Result<Result<Proof, Failure>, ApiError> {
         self.app.limiters.login(self.caller.address, now)?;
         let named = match (login::named(auth)?, self.asking) {
             (Some(named), _) => named,
@@ -178,8 +189,11 @@ impl Protected<'_> {
         };
         let password = auth.required_text("password")?;
         match login::verify(self.app, &named, password, self.caller, self.request_id, now).await {
-            Ok((user, _)) => Ok((Ok(Proof::Password { user: user.key }), Some(user.verified()))),
-            Err(error) if is_wrong_password(&error) => Ok((Err(Failure::Password), None)),
+            Ok((user, _)) => {
+                let Verified { epoch, password_changed_at } = user.verified();
+                Ok(Ok(Proof::Password { user: user.key, epoch, changed_at: password_changed_at }))
+            }
+            Err(error) if is_wrong_password(&error) => Ok(Err(Failure::Password)),
             Err(error) => Err(error),
         }
     }
@@ -215,29 +229,16 @@ impl Protected<'_> {
         })
     }
 
-    fn new_name(&self) -> Result<String, ApiError> {
-        Ok(BASE64URL_NOPAD.encode(&self.app.random::<18>()?))
-    }
-
     async fn open(&self, request: &Request, now: UnixMs) -> Result<Named, ApiError> {
-        let named = Named { name: self.new_name()?, session: UiaSession::open(request, now), stored: false };
+        let named =
+            Named { name: new_name(self.app)?, session: UiaSession::open(request, now), stored: false };
         self.keep(&named).await?;
         Ok(named)
     }
 
-    async fn find(&self, name: &str) -> Result<Option<Named>, ApiError> {
-        let row = self.app.store.find_uia(name_hash(name)).await?;
-        Ok(row.and_then(from_row).map(|session| Named { name: name.to_owned(), session, stored: true }))
-    }
-
     /// Stores a session that was not stored yet.
     async fn keep(&self, named: &Named) -> Result<(), ApiError> {
-        if named.stored {
-            return Ok(());
-        }
-        // Each is a row that a stranger can cause.
-        self.app.limiters.lookup(self.caller.address, self.app.clock.now())?;
-        Ok(self.app.store.open_uia(&to_row(named)).await?)
+        if named.stored { Ok(()) } else { store(self.app, named, self.caller).await }
     }
 
     /// Stores a further proof; the answer either way is where the session now stands.
@@ -249,9 +250,14 @@ impl Protected<'_> {
             let advanced = self
                 .app
                 .store
-                .advance_uia(name_hash(&after.name), advance.guard, &completed, after.session.request_hash)
+                .advance_uia(
+                    id_hash(self.app, &after.name),
+                    advance.guard,
+                    &completed,
+                    after.session.request_hash,
+                )
                 .await?;
-            if !advanced && let Some(now) = self.find(&after.name).await? {
+            if !advanced && let Some(now) = find(self.app, &after.name).await? {
                 return Ok(self.challenge(&now, None, true));
             }
         } else {
@@ -260,41 +266,55 @@ impl Protected<'_> {
         Ok(self.challenge(&after, None, true))
     }
 
-    /// The 401. `completed` is in every answer to a try, even when it is empty.
     fn challenge(&self, named: &Named, failed: Option<(&'static str, String)>, tried: bool) -> ApiError {
-        let flows: Vec<Value> = self
-            .flows
-            .iter()
-            .map(|flow| json!({"stages": flow.stages().iter().map(|stage| stage.as_str()).collect::<Vec<_>>()}))
-            .collect();
-        let mut body = Map::new();
-        body.insert("flows".to_owned(), flows.into());
-        body.insert("params".to_owned(), json!({}));
-        body.insert("session".to_owned(), named.name.as_str().into());
-        if tried {
-            let completed: Vec<&str> = named.session.completed_stages().map(Stage::as_str).collect();
-            body.insert("completed".to_owned(), completed.into());
-        }
-        ApiError::challenge(body, failed)
+        challenge(self.app, &self.flows, named, failed, tried)
     }
-}
 
-impl Passed {
-    fn new(named: Named, advance: Advance, verified: Option<Verified>) -> Self {
-        let id_hash = name_hash(&named.name);
-        Self {
+    fn passed(&self, named: Named, advance: Advance) -> Passed {
+        let id_hash = id_hash(self.app, &named.name);
+        Passed {
             close: named.stored.then_some((id_hash, advance.guard)),
             session: advance.session,
             name: named.stored.then_some(named.name),
-            verified,
         }
     }
+}
 
-    /// What the commit is to be guarded by, for a request of this session. None without a password
-    /// that was verified for this very request.
+/// The 401. `completed` is in every answer to a try, even when it is empty.
+fn challenge(
+    app: &App,
+    flows: &Flows,
+    named: &Named,
+    failed: Option<(&'static str, String)>,
+    tried: bool,
+) -> ApiError {
+    let listed: Vec<Value> = flows
+        .iter()
+        .map(|flow| json!({"stages": flow.stages().iter().map(|stage| stage.as_str()).collect::<Vec<_>>()}))
+        .collect();
+    let mut body = Map::new();
+    body.insert("flows".to_owned(), listed.into());
+    body.insert("params".to_owned(), stages::params(app, flows));
+    body.insert("session".to_owned(), named.name.as_str().into());
+    if tried {
+        let completed: Vec<&str> = named.session.completed_stages().map(Stage::as_str).collect();
+        body.insert("completed".to_owned(), completed.into());
+    }
+    ApiError::challenge(body, failed)
+}
+
+impl Passed {
+    /// What the commit is to be guarded by, for a request of this session: the account as it was
+    /// when its password was verified. None without a password.
     #[must_use]
     pub fn asked(&self, session: &LiveSession) -> Option<Asked> {
-        Some(Asked { session: session.id, verified: self.verified?, uia: self.close })
+        let verified = self.session.completed.iter().find_map(|proof| match proof {
+            Proof::Password { epoch, changed_at, .. } => {
+                Some(Verified { epoch: *epoch, password_changed_at: *changed_at })
+            }
+            _ => None,
+        });
+        Some(Asked { session: session.id, verified: verified?, uia: self.close })
     }
 }
 
@@ -330,14 +350,41 @@ pub(super) async fn usable_token(app: &App, text: &str, now: UnixMs) -> Result<O
     }))
 }
 
-fn name_hash(name: &str) -> [u8; 32] {
-    Sha256::digest(name.as_bytes()).into()
+fn new_name(app: &App) -> Result<String, ApiError> {
+    Ok(BASE64URL_NOPAD.encode(&app.random::<18>()?))
 }
 
-fn to_row(named: &Named) -> UiaRow {
+/// The key a session is stored under. The versions of the terms are part of it: a session shows
+/// the same terms from its beginning to its end, and has ended when they are others.
+fn id_hash(app: &App, name: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(name.as_bytes());
+    for policy in &app.config.registration.terms {
+        // A byte that no text has, so that no two lists run together.
+        for part in [&policy.id, &policy.version] {
+            hash.update([0xff]);
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize().into()
+}
+
+async fn find(app: &App, name: &str) -> Result<Option<Named>, ApiError> {
+    let row = app.store.find_uia(id_hash(app, name)).await?;
+    Ok(row.and_then(from_row).map(|session| Named { name: name.to_owned(), session, stored: true }))
+}
+
+/// Stores a new session.
+async fn store(app: &App, named: &Named, caller: &Caller) -> Result<(), ApiError> {
+    // Each is a row that a stranger can cause.
+    app.limiters.lookup(caller.address, app.clock.now())?;
+    Ok(app.store.open_uia(&to_row(app, named)).await?)
+}
+
+fn to_row(app: &App, named: &Named) -> UiaRow {
     let session = &named.session;
     UiaRow {
-        id_hash: name_hash(&named.name),
+        id_hash: id_hash(app, &named.name),
         user: session.user,
         operation: session.operation.as_str().to_owned(),
         request_hash: session.request_hash,

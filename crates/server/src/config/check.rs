@@ -1,8 +1,9 @@
 //! Rules that a value of the right type must still meet, and rules between keys.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Config, Email, RateLimit, Security};
+use super::{Config, Email, Policy, RateLimit, Security};
 
 /// A rule that is broken: the key at fault, and what is wrong with it together with the mend.
 pub(super) struct Finding {
@@ -104,7 +105,78 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         "log.level",
         r#"is not a log level; expected error, warn, info, debug, trace or off, or levels per part such as "info,ligand_storage=debug""#,
     );
+    found.extend(captcha(config));
+    found.extend(terms(&config.registration.terms));
     found
+}
+
+/// A captcha is whole or not there.
+fn captcha(config: &Config) -> Vec<Finding> {
+    let captcha = &config.captcha;
+    let mut found = Vec::new();
+    let mut require = |holds: bool, key, text: &str| {
+        if !holds {
+            found.push(Finding { key, text: text.to_owned() });
+        }
+    };
+    let site_key = captcha.site_key.as_ref().is_some_and(|key| !key.is_empty());
+    let secret = captcha.secret.as_ref().is_some_and(|secret| !secret.expose().is_empty());
+    let wanted = captcha.provider.is_some();
+    require(
+        site_key || !wanted,
+        "captcha.site_key",
+        "is missing; copy the site key from the provider's console, or leave `captcha.provider` out",
+    );
+    require(
+        secret || !wanted,
+        "captcha.secret",
+        "is missing; copy the secret key from the provider's console into LIGAND_CAPTCHA__SECRET, or leave `captcha.provider` out",
+    );
+    require(
+        wanted || !(site_key || secret),
+        "captcha.provider",
+        r#"is missing while the keys are set; expected "recaptcha", "hcaptcha" or "turnstile""#,
+    );
+    for (key, url) in
+        [("captcha.script_url", &captcha.script_url), ("captcha.verify_url", &captcha.verify_url)]
+    {
+        require(
+            url.as_deref().is_none_or(is_web_page),
+            key,
+            "is not a URL; leave it out for the provider's usual place",
+        );
+    }
+    found
+}
+
+/// What a person agrees to must have a name to show and an address to read it at.
+fn terms(policies: &[Policy]) -> Vec<Finding> {
+    let mut wrong = Vec::new();
+    let mut ids = BTreeSet::new();
+    for Policy { id, version, texts } in policies {
+        if id.is_empty() || version.is_empty() {
+            wrong.push("has a policy without `id` or `version`; give each policy both".to_owned());
+        }
+        if !ids.insert(id) {
+            wrong.push(format!("has two policies `{id}`; give each an `id` of its own"));
+        }
+        if texts.is_empty() {
+            wrong.push(format!(
+                r#"has no text for the policy `{id}`; add en = {{ name = "…", url = "https://…" }}"#
+            ));
+        }
+        for (language, text) in texts {
+            if text.name.is_empty() {
+                wrong.push(format!("has no name for the policy `{id}` in `{language}`; add `name`"));
+            }
+            if !is_web_page(&text.url) {
+                wrong.push(format!(
+                    "has no web address for the policy `{id}` in `{language}`; add `url`, beginning with https://"
+                ));
+            }
+        }
+    }
+    wrong.into_iter().map(|text| Finding { key: "registration.terms", text }).collect()
 }
 
 /// What works, but hardly as the operator meant it.

@@ -53,7 +53,7 @@ impl Key {
 
     /// Whether its value may hold a secret and must not be echoed.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.name, "database.url" | "email.password" | "sms.hook_token")
+        matches!(self.name, "database.url" | "captcha.secret" | "email.password" | "sms.hook_token")
     }
 }
 
@@ -186,6 +186,22 @@ pub(super) static SECTIONS: &[Section] = &[
                 registration.guests,
                 "Whether anybody gets a guest account, without a password and with few rights. A guest becomes a user by registering, as `registration.mode` allows."
             ),
+            key!(
+                registration.email,
+                "`off`: no e-mail address is asked for. `optional`: one may be given. `required`: nobody registers without one."
+            ),
+            key!(registration.terms, "Policies that people agree to at registration. Each has an `id`, a `version` and, for each language, a `name` and a `url`. Whoever registers while a version changes is asked again.", example r#"[{ id = "privacy_policy", version = "1.0", en = { name = "Privacy policy", url = "https://example.org/privacy" } }]"#),
+        ],
+    },
+    Section {
+        name: "captcha",
+        doc: "What tells people from programs at registration. Without `provider` there is none. Many clients draw reCAPTCHA themselves and know no other; with `hcaptcha` or `turnstile` people need a client that opens the server's own page for it.",
+        keys: &[
+            key!(captcha.provider, "`recaptcha` (version 2), `hcaptcha` or `turnstile`.", example r#""recaptcha""#),
+            key!(captcha.site_key, "The public key that the provider gave for this site.", example r#""6Lc…""#),
+            key!(captcha.secret, "The secret key that the provider gave with it. It is better put in the environment variable than in the file.", example r#""6Lc…""#),
+            key!(captcha.script_url, "Where the provider's script is. Absent: its usual place. For networks that cannot reach it, such as `https://www.recaptcha.net/recaptcha/api.js`.", example r#""https://www.recaptcha.net/recaptcha/api.js""#),
+            key!(captcha.verify_url, "Where this server asks whether a captcha was solved. Absent: the provider's usual place.", example r#""https://www.recaptcha.net/recaptcha/api/siteverify""#),
         ],
     },
     Section {

@@ -231,6 +231,7 @@ impl Loading {
             ),
             (self.config.email.password.is_some(), "the password of the mail server"),
             (self.config.sms.hook_token.is_some(), "the token of the SMS hook"),
+            (self.config.captcha.secret.is_some(), "the captcha's secret key"),
         ];
         let open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0);
         for (_, what) in secrets.into_iter().filter(|(held, _)| open && *held) {

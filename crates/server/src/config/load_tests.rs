@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::super::{Contact, DatabaseUrl, LogFormat, RegistrationMode, commented_file, reference_document};
+use super::super::{
+    Contact, DatabaseUrl, LogFormat, RegistrationMode, SecretText, commented_file, reference_document,
+};
 use super::*;
 
 fn file(text: &str) -> NamedTempFile {
@@ -63,6 +65,18 @@ legacy_retry_window = "500ms"
 legacy_reuse_leeway = "1m"
 [registration]
 mode = "token"
+email = "optional"
+[[registration.terms]]
+id = "privacy_policy"
+version = "1.0"
+en = { name = "Privacy policy", url = "https://example.org/privacy" }
+de = { name = "Datenschutz", url = "https://example.org/datenschutz" }
+[captcha]
+provider = "hcaptcha"
+site_key = "10000000-ffff"
+secret = "canary"
+script_url = "https://captcha.example/api.js"
+verify_url = "https://captcha.example/siteverify"
 [rate_limits]
 enabled = false
 login = { per_second = 0.5, burst = 0x10 }
@@ -120,6 +134,8 @@ fn a_file_sets_every_key() {
     assert_eq!(config.sessions.legacy_retry_window, Duration::from_millis(500));
     assert_eq!(config.sessions.session_lifetime, Some(Duration::from_secs(364 * 86400)));
     assert_eq!(config.registration.mode, RegistrationMode::Token);
+    assert_eq!(config.registration.terms[0].texts["de"].name, "Datenschutz");
+    assert_eq!(config.captcha.secret.as_ref().map(SecretText::expose), Some("canary"));
     assert_eq!(config.rate_limits.login.burst, 16);
     assert_eq!(config.rate_limits.registration.per_second.to_bits(), 1f64.to_bits());
     assert_eq!(config.support.contacts.len(), 2);
@@ -240,12 +256,40 @@ fn broken_rules_name_the_place_of_the_key() {
         ("[http]\nmetrics_listen = \"127.0.0.1:8008\"", "2: `http.metrics_listen` is the same address"),
         ("[database]\npool_size = 0", "2: `database.pool_size` is 0"),
         ("[sessions]\naccess_token_lifetime = \"0s\"", "2: `sessions.access_token_lifetime` is 0"),
+        ("[outgoing]\ntimeout = \"0s\"", "2: `outgoing.timeout` is 0"),
         ("[sessions]\nsession_lifetime = \"0s\"", "2: `sessions.session_lifetime` is 0"),
         ("[rate_limits.login]\nper_second = 0", "2: `rate_limits.login.per_second` must be"),
         ("[rate_limits.refresh]\nper_second = nan", "2: `rate_limits.refresh.per_second` must be"),
         ("[rate_limits.registration]\nburst = 0", "2: `rate_limits.registration.burst` is 0"),
         ("[support]\nsupport_page = \"help\"", "2: `support.support_page` is not a URL"),
         ("[log]\nlevel = \"loud\"", "2: `log.level` is not a log level"),
+        (
+            "[captcha]\nprovider = \"turnstile\"\nsite_key = \"a\"",
+            "default: `captcha.secret` is missing; copy the secret key from the provider's console into LIGAND_CAPTCHA__SECRET",
+        ),
+        (
+            "[captcha]\nprovider = \"turnstile\"\nsecret = \"canary\"",
+            "default: `captcha.site_key` is missing; copy the site key",
+        ),
+        ("[captcha]\nsecret = \"canary\"", "default: `captcha.provider` is missing while the keys are set"),
+        ("[captcha]\nverify_url = \"here\"", "2: `captcha.verify_url` is not a URL"),
+        ("[captcha]\nscript_url = \"/api.js\"", "2: `captcha.script_url` is not a URL"),
+        (
+            "[registration]\nterms = [{ id = \"p\", version = \"1\" }]",
+            "2: `registration.terms` has no text for the policy `p`; add en = { name",
+        ),
+        (
+            "[registration]\nterms = [{ id = \"p\", version = \"1\", en = { name = \"P\" } }]",
+            "2: `registration.terms` has no web address for the policy `p` in `en`; add `url`",
+        ),
+        (
+            "[registration]\nterms = [{ id = \"p\", version = \"1\", en = { url = \"https://a/\" } }]",
+            "2: `registration.terms` has no name for the policy `p` in `en`; add `name`",
+        ),
+        (
+            "[registration]\nterms = [{ id = \"p\", en = { name = \"P\", url = \"https://a/\" } }]",
+            "2: `registration.terms` has a policy without `id` or `version`",
+        ),
     ] {
         let found = problems(text, &[]);
         assert_eq!(found.len(), 1, "{found:#?}");
@@ -300,6 +344,11 @@ fn a_password_that_everybody_can_read_is_a_warning() {
         assert_eq!(loaded.warnings.len(), count);
         assert!(!format!("{:?}", loaded.warnings).contains("canary"));
     }
+    let file = self::file("captcha = { provider = \"recaptcha\", site_key = \"a\", secret = \"canary\" }");
+    std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o644)).unwrap();
+    let warnings = Loaded::read(Some(file.path()), env(&[])).unwrap().warnings;
+    assert!(warnings[0].to_string().contains("holds the captcha's secret key"), "{warnings:?}");
+    assert!(!format!("{warnings:?}").contains("canary"));
 }
 
 #[test]
@@ -329,6 +378,8 @@ fn no_secret_leaves() {
     );
     let broken = problems("[database]\nurl = \"postgres://u:canary@h/d", &[]);
     assert!(!broken.concat().contains("canary"), "{broken:?}");
+    let number = problems("[captcha]\nsecret = 7777", &[]);
+    assert!(number[0].starts_with("2: `captcha.secret` has a wrong value; expected text"), "{number:?}");
     let variable = problems("", &[("LIGAND_DATABASE__URL", "canary")]);
     assert!(!variable.concat().contains("canary"), "{variable:?}");
 }
@@ -350,7 +401,7 @@ fn the_commented_file_changes_nothing_and_its_keys_are_right() {
 
 #[test]
 fn what_is_shown_reads_back_the_same() {
-    let text = EVERY_KEY.replace(":canary", "");
+    let text = EVERY_KEY.replace(":canary", "").replace("\"canary\"", "\"***\"");
     let loaded = read(&text, &[("LIGAND_LOG__LEVEL", "warn")]).unwrap();
     let shown = loaded.annotated();
     assert!(shown.contains("level = \"warn\" # LIGAND_LOG__LEVEL"), "{shown}");

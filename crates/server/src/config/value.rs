@@ -10,7 +10,10 @@ use lettre::message::Mailbox;
 use toml::de::DeValue;
 
 use super::duration;
-use super::{Contact, DatabaseUrl, LogFormat, Network, RegistrationMode, SecretText, Security};
+use super::{
+    CaptchaProvider, Contact, DatabaseUrl, LogFormat, Network, RegistrationEmail, RegistrationMode,
+    SecretText, Security,
+};
 
 /// A type that a key can have.
 pub(super) trait Setting: Sized {
@@ -98,6 +101,18 @@ text!(
     r#"an e-mail address with or without a name, such as "Example <no-reply@example.org>""#,
     |text: &str| text.parse().ok(),
     Mailbox::to_string
+);
+text!(
+    RegistrationEmail,
+    r#""off", "optional" or "required""#,
+    RegistrationEmail::parse,
+    |choice: &RegistrationEmail| choice.as_str().to_owned()
+);
+text!(
+    CaptchaProvider,
+    r#""recaptcha", "hcaptcha" or "turnstile""#,
+    CaptchaProvider::parse,
+    |provider: &CaptchaProvider| provider.as_str().to_owned()
 );
 text!(SecretText, "text", |text: &str| Some(SecretText::new(text)), |_: &SecretText| "***".to_owned());
 text!(

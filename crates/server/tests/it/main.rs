@@ -9,6 +9,7 @@
 
 mod account;
 mod admin;
+mod auth_fallback;
 mod beside;
 mod bodies;
 mod capabilities;
@@ -22,6 +23,7 @@ mod limits;
 mod locked;
 mod login;
 mod login_token;
+mod login_fallback;
 mod logout;
 mod mail;
 mod oauth_sessions;

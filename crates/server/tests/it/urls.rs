@@ -23,13 +23,17 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("GET", SINCE_V1, "login", None),
     ("POST", SINCE_V1, "login", None),
     ("POST", &["v1", "unstable"], "login/get_token", Needed),
+    ("GET", &["api/v1"], "login/fallback", None),
     ("POST", SINCE_V1, "logout", Needed),
     ("POST", SINCE_V1, "logout/all", Needed),
     ("POST", &["v3", "v1", "r0", "unstable"], "refresh", None),
     ("POST", &["api/v1", "v2_alpha", "r0", "unstable"], "tokenrefresh", None),
     ("POST", SINCE_V1, "register", None),
+    ("GET", &["api/v1"], "register", None),
     ("GET", SINCE_R0, "register/available", None),
     ("GET", &["v1", "unstable"], "register/m.login.registration_token/validity", None),
+    ("GET", SINCE_V2, "auth/{type}/fallback/web", None),
+    ("POST", SINCE_V2, "auth/{type}/fallback/web", None),
     ("POST", SINCE_V2, "account/password", Needed),
     ("POST", SINCE_R0, "account/deactivate", Needed),
     ("GET", SINCE_R0, "account/whoami", Needed),
@@ -67,12 +71,17 @@ const ELSEWHERE: &[(&str, Token)] = &[
     ("/_matrix/federation/v1/openid/userinfo", InQuery),
     ("/.well-known/matrix/client", None),
     ("/.well-known/matrix/support", None),
+    ("/_matrix/static/client/login/", None),
+    ("/_matrix/static/pages/style.css", None),
+    ("/_matrix/static/pages/auth_done.js", None),
+    ("/_matrix/static/pages/login.js", None),
     ("/health", None),
 ];
 
 /// A path with something in the place of its parameters.
 fn filled_in(path: &str) -> String {
-    path.replace("{deviceId}", "PHONE").replace("{userId}", "@alice:example.org")
+    let path = path.replace("{deviceId}", "PHONE").replace("{userId}", "@alice:example.org");
+    path.replace("{type}", "m.login.dummy")
 }
 
 fn all(server: &Server) -> Vec<(Request, Token)> {

@@ -60,6 +60,12 @@ impl Request {
         self.body(body.to_string())
     }
 
+    /// A form as a browser sends it.
+    pub fn form(self, fields: &[(&str, &str)]) -> Self {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.header("content-type", "application/x-www-form-urlencoded").body(body)
+    }
+
     async fn send(self) -> Answer {
         let Self { address, method, path, headers, body } = self;
         let address = *address.lock();
@@ -187,6 +193,27 @@ impl Answer {
             self.header("retry-after").and_then(|text| text.parse().ok()).expect("Retry-After");
         assert!(ms > 0 && seconds == (ms + 999) / 1_000, "{self:?}");
         ms
+    }
+
+    /// A page, with all that a page says to the browser.
+    #[track_caller]
+    pub fn expect_page(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        for (name, value) in [
+            ("content-type", "text/html; charset=utf-8"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(self.header(name), Some(value), "{self:?}");
+        }
+        let policy = self.header("content-security-policy").expect("a policy");
+        for part in ["default-src 'none'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        &self.text
     }
 
     /// Our own trouble, as JSON.

@@ -8,6 +8,7 @@ mod client;
 mod http;
 mod server;
 mod smtp;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub use client::{Client, PASSWORD, Tokens, User, auth};
 pub use http::{Answer, Request};
 pub use server::Server;
 pub use smtp::MailServer;
+pub use verifier::Verifier;
 
 /// Milliseconds, as [`Server::pass`] takes them.
 pub const SECOND: i64 = 1_000;

@@ -2,8 +2,12 @@
 //! their races in `stages`.
 
 mod available;
+mod by_stages_of_2015;
+mod captcha;
+mod flows;
 mod guests;
 mod stages;
+pub mod terms;
 mod validity;
 
 use ligand_protocol::registration::RegistrationMode;
