@@ -14,7 +14,7 @@ use crate::client_server::{
     register, register_2015, request_token, threepid,
 };
 use crate::middleware;
-use crate::pages::{assets, auth_fallback, login_fallback};
+use crate::pages::{assets, auth_fallback, login_fallback, validate};
 
 /// The first API of 2014 and 2015, and all later names of what it had.
 const SINCE_V1: &[&str] = &["api/v1", "v2_alpha", "r0", "v3", "unstable"];
@@ -71,7 +71,7 @@ pub fn router(app: App) -> Router {
     routes.client(SINCE_R0, "account/3pid/bind", post(threepid::bind));
     routes.client(SINCE_R0, "account/3pid/delete", post(threepid::delete));
     routes.client(SINCE_R0, "account/3pid/unbind", post(threepid::unbind));
-    routes.client(UNSTABLE, "org.ligand/validate/email", post(request_token::submit_json));
+    routes.client(UNSTABLE, "org.ligand/validate/email", get(validate::get).post(validate::post));
     routes.client(UNSTABLE, "org.ligand/validate/msisdn", post(request_token::submit_json));
 
     // Device management

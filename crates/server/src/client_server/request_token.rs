@@ -55,16 +55,7 @@ impl<'a> Wish<'a> {
             register::flows(app)?;
         }
         let secret = client_secret(body, "client_secret")?;
-        let address = match medium {
-            Medium::Email => canonical_email(body.required_text("email")?)
-                .ok_or_else(|| ApiError::invalid_param("email is not an e-mail address."))?,
-            Medium::Msisdn => {
-                phone::canonical(body.required_text("country")?, body.required_text("phone_number")?)
-                    .ok_or_else(|| {
-                        ApiError::invalid_param("phone_number is not a phone number of that country.")
-                    })?
-            }
-        };
+        let address = canonical(body, medium)?;
         let send_attempt = match body.0.get("send_attempt") {
             None => return Err(ApiError::missing_param("send_attempt")),
             Some(number) => number
@@ -77,6 +68,19 @@ impl<'a> Wish<'a> {
             return Err(not_supported(purpose));
         }
         Ok(Self { purpose, medium, address, secret, send_attempt, next_link })
+    }
+}
+
+/// The address that a body or a form names, in its canonical form.
+///
+/// # Errors
+/// 400.
+pub fn canonical(body: &Object, medium: Medium) -> Result<String, ApiError> {
+    match medium {
+        Medium::Email => canonical_email(body.required_text("email")?)
+            .ok_or_else(|| ApiError::invalid_param("This is not an e-mail address.")),
+        Medium::Msisdn => phone::canonical(body.required_text("country")?, body.required_text("phone_number")?)
+            .ok_or_else(|| ApiError::invalid_param("This is not a phone number of that country.")),
     }
 }
 

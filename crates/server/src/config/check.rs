@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Config, Email, Policy, RateLimit, Security};
+use super::{Config, Email, Policy, RateLimit, RegistrationEmail, Security};
 
 /// A rule that is broken: the key at fault, and what is wrong with it together with the mend.
 pub(super) struct Finding {
@@ -76,6 +76,11 @@ pub(super) fn errors(config: &Config) -> Vec<Finding> {
         email.host.is_none() || email.from.is_some(),
         "email.from",
         r#"is not set, but e-mail is to be sent; set it to an address such as "Example <no-reply@example.org>""#,
+    );
+    require(
+        email.host.is_some() || config.registration.email == RegistrationEmail::Off,
+        "registration.email",
+        "asks for an e-mail address, but no mail can be sent; set `email.host` and `email.from`",
     );
     require(
         email.host.as_deref() != Some(""),

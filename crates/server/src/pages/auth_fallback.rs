@@ -10,10 +10,11 @@ use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use ligand_protocol::uia::{Operation, Stage};
+use ligand_protocol::validation::Medium;
 use minijinja::{Value, context};
 use serde_json::{Map, json};
 
-use super::{Page, PageError, origin};
+use super::{Page, PageError, auth_address, origin};
 use crate::app::App;
 use crate::captcha;
 use crate::client_server::uia::page::{OnPage, Standing};
@@ -53,11 +54,20 @@ pub async fn post(
         // Every form makes work in the database.
         app.limiters.lookup(caller.address, app.clock.now())?;
         let (stage, mut session) = named(&app, &kind, query.as_deref()).await?;
-        let auth = auth(&app, stage, &session, &form?.0).await?;
+        let Form(fields) = form?;
+        if let Some(medium) = auth_address::medium(stage)
+            && session.standing(stage, app.clock.now()) == Standing::Due
+            && let Some(sid) = auth_address::ask(&app, &caller, &session, medium, &fields).await?
+        {
+            return self::form(&app, stage, &session, &headers, None, Some(sid)).await;
+        }
+        let auth = auth(&app, stage, &session, &caller, &fields).await?;
         match session.complete(stage, &auth, &caller, request_id).await? {
             Ok(standing) => shown(&app, stage, &session, &headers, standing).await,
             Err(failure) => {
-                let again = self::form(&app, stage, &session, &headers, Some(failure.to_string())).await?;
+                let sid = fields.text("sid")?.map(ToOwned::to_owned);
+                let again =
+                    self::form(&app, stage, &session, &headers, Some(failure.to_string()), sid).await?;
                 Ok(Page { status: StatusCode::UNAUTHORIZED, ..again })
             }
         }
@@ -90,7 +100,7 @@ async fn shown(
     standing: Standing,
 ) -> Result<Page, PageError> {
     match standing {
-        Standing::Due => form(app, stage, session, headers, None).await,
+        Standing::Due => form(app, stage, session, headers, None, None).await,
         Standing::Completed => Ok(Page::new("auth/done.html", context! {})),
         Standing::OutOfOrder => Err(out_of_order()),
         Standing::Gone => Err(ended()),
@@ -104,6 +114,7 @@ async fn form(
     session: &OnPage<'_>,
     headers: &HeaderMap,
     problem: Option<String>,
+    sid: Option<String>,
 ) -> Result<Page, PageError> {
     let owner = owner(app, session).await?;
     let purpose = purpose(session.operation());
@@ -120,13 +131,25 @@ async fn form(
             let page = page("auth/captcha.html", context! { script_url, class, site_key })?;
             Ok(Page { sources: widget.sources, ..page })
         }
+        Stage::EmailIdentity if app.mail.is_configured(Medium::Email) => {
+            page("auth/address.html", context! { email => true, sid })
+        }
+        Stage::Msisdn if app.mail.is_configured(Medium::Msisdn) => {
+            page("auth/address.html", context! { email => false, sid })
+        }
         Stage::EmailIdentity => Err(cannot_send("e-mail")),
         Stage::Msisdn => Err(cannot_send("text messages")),
     }
 }
 
 /// The form's fields, as the `auth` of a request would have them.
-async fn auth(app: &App, stage: Stage, session: &OnPage<'_>, form: &Object) -> Result<Object, PageError> {
+async fn auth(
+    app: &App,
+    stage: Stage,
+    session: &OnPage<'_>,
+    caller: &Caller,
+    form: &Object,
+) -> Result<Object, PageError> {
     let field = |name: &str| form.text(name).ok().flatten().unwrap_or_default().trim().to_owned();
     let mut auth = Map::new();
     match stage {
@@ -144,7 +167,8 @@ async fn auth(app: &App, stage: Stage, session: &OnPage<'_>, form: &Object) -> R
             let answer = captcha::widget(&app.config.captcha).map(|widget| field(widget.field));
             auth.insert("response".to_owned(), answer.into());
         }
-        Stage::Dummy | Stage::Terms | Stage::EmailIdentity | Stage::Msisdn => {}
+        Stage::EmailIdentity | Stage::Msisdn => auth = auth_address::auth(app, caller, session, form).await?,
+        Stage::Dummy | Stage::Terms => {}
     }
     Ok(Object(auth))
 }

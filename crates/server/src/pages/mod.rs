@@ -6,9 +6,11 @@
 //! fetches beside them is in `static/`, served by [`assets`].
 
 pub mod assets;
+pub mod auth_address;
 pub mod auth_fallback;
 pub mod login_fallback;
 mod origin;
+pub mod validate;
 
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
@@ -22,7 +24,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 
 /// Every template with its name.
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 13] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("auth/layout.html", include_str!("templates/auth/layout.html")),
     ("auth/password.html", include_str!("templates/auth/password.html")),
@@ -31,6 +33,9 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("auth/terms.html", include_str!("templates/auth/terms.html")),
     ("auth/captcha.html", include_str!("templates/auth/captcha.html")),
     ("auth/done.html", include_str!("templates/auth/done.html")),
+    ("auth/address.html", include_str!("templates/auth/address.html")),
+    ("validate.html", include_str!("templates/validate.html")),
+    ("validated.html", include_str!("templates/validated.html")),
     ("login.html", include_str!("templates/login.html")),
     ("error.html", include_str!("templates/error.html")),
 ];

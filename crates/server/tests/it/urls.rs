@@ -49,6 +49,7 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("POST", SINCE_R0, "account/3pid/bind", Needed),
     ("POST", SINCE_R0, "account/3pid/delete", Needed),
     ("POST", SINCE_R0, "account/3pid/unbind", Needed),
+    ("GET", &["unstable"], "org.ligand/validate/email", None),
     ("POST", &["unstable"], "org.ligand/validate/email", None),
     ("POST", &["unstable"], "org.ligand/validate/msisdn", None),
     ("GET", SINCE_R0, "devices", Needed),
