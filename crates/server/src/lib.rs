@@ -15,6 +15,7 @@ pub mod limiters;
 pub mod logging;
 pub mod metrics;
 pub mod middleware;
+pub mod openapi;
 pub mod passwords;
 pub mod routes;
 pub mod run;

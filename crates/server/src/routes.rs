@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::client_server::{
     account, deactivate, devices, discovery, login, logout, password, refresh, register,
 };
-use crate::middleware;
+use crate::{middleware, openapi};
 
 /// The first API of 2014 and 2015, and all later names of what it had.
 const SINCE_V1: &[&str] = &["api/v1", "v2_alpha", "r0", "v3", "unstable"];
@@ -62,6 +62,7 @@ pub fn router(app: App) -> Router {
 
     // Operation
     routes.at("/health", get(discovery::health));
+    routes.at("/api/openapi.json", get(openapi::get));
 
     routes
         .0

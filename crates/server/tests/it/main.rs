@@ -22,6 +22,7 @@ mod locked;
 mod login;
 mod logout;
 mod oauth_sessions;
+mod openapi;
 mod query_token;
 mod refresh;
 mod register;
