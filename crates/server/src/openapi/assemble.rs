@@ -10,13 +10,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 const BASE: &str = include_str!("../../openapi/base.yaml");
-const CHAPTERS: [&str; 8] = [
+const CHAPTERS: [&str; 13] = [
     include_str!("../../openapi/login.yaml"),
     include_str!("../../openapi/refresh.yaml"),
     include_str!("../../openapi/of_2015.yaml"),
     include_str!("../../openapi/register.yaml"),
     include_str!("../../openapi/account.yaml"),
+    include_str!("../../openapi/third_party.yaml"),
     include_str!("../../openapi/devices.yaml"),
+    include_str!("../../openapi/admin.yaml"),
+    include_str!("../../openapi/openid.yaml"),
+    include_str!("../../openapi/application_services.yaml"),
+    include_str!("../../openapi/fallback.yaml"),
     include_str!("../../openapi/discovery.yaml"),
     include_str!("../../openapi/operation.yaml"),
 ];

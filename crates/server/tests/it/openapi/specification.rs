@@ -13,39 +13,21 @@ fn folder() -> PathBuf {
 
 /// What the specification has and is not served: operation, reason.
 const ABSENT: &[(&str, &str)] = &[
-    ("GET /_matrix/client/v1/admin/lock/{userId}", "not yet"),
-    ("GET /_matrix/client/v1/admin/suspend/{userId}", "not yet"),
     ("GET /_matrix/client/v1/auth_metadata", "the OAuth 2.0 API is not served"),
-    ("GET /_matrix/client/v3/account/3pid", "not yet"),
-    ("GET /_matrix/client/v3/admin/whois/{userId}", "not yet"),
     ("GET /_matrix/client/v3/login/sso/redirect", "there are no other places to sign in at"),
     ("GET /_matrix/client/v3/login/sso/redirect/{idpId}", "there are no other places to sign in at"),
-    ("GET /_matrix/federation/v1/openid/userinfo", "not yet"),
-    ("POST /_matrix/client/v1/appservice/{appserviceId}/ping", "not yet"),
-    ("POST /_matrix/client/v1/login/get_token", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/add", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/bind", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/delete", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/email/requestToken", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/msisdn/requestToken", "not yet"),
-    ("POST /_matrix/client/v3/account/3pid/unbind", "not yet"),
-    ("POST /_matrix/client/v3/account/password/email/requestToken", "not yet"),
-    ("POST /_matrix/client/v3/account/password/msisdn/requestToken", "not yet"),
     ("POST /_matrix/client/v3/keys/device_signing/upload", "keys are the homeserver's"),
     ("POST /_matrix/client/v3/keys/signatures/upload", "keys are the homeserver's"),
-    ("POST /_matrix/client/v3/register/email/requestToken", "not yet"),
-    ("POST /_matrix/client/v3/register/msisdn/requestToken", "not yet"),
-    ("POST /_matrix/client/v3/user/{userId}/openid/request_token", "not yet"),
-    ("PUT /_matrix/client/v1/admin/lock/{userId}", "not yet"),
-    ("PUT /_matrix/client/v1/admin/suspend/{userId}", "not yet"),
 ];
 
 /// What is served under today's names and not in the specification: operation, reason.
 const OURS: &[(&str, &str)] = &[
+    ("GET /_matrix/client/v3/auth/{type}/fallback/web", "the prose: a page for every stage"),
+    ("GET /_matrix/static/client/login/", "the prose: a page to sign in"),
     ("GET /api/openapi.json", "this description"),
     ("GET /health", "for whoever watches the server"),
     ("POST /_matrix/client/v1/refresh", "its name in the proposal, which clients use"),
+    ("POST /_matrix/client/v3/auth/{type}/fallback/web", "the form of that page"),
 ];
 
 /// Where an operation of both differs.
@@ -60,14 +42,13 @@ const DIFFERENCES: &[Meant] = &[
     ("*", "408: only here", "a body that does not come in time"),
     ("*", "413: only here", "M_TOO_LARGE"),
     ("*", "* error: optional string, here required string", "both keys are always there"),
-    ("* /_matrix/client/v3/register", "401 err*: absent, here optional string", "why a try failed"),
     // What is our own.
     ("*", "503: only here", "our own trouble is no 4xx, which clients take for a logout"),
-    ("*", "403: only here", "proofs that were given for another request"),
+    ("*", "403: only here", "what is not allowed, and proofs that were given for another request"),
     ("*available", "403: only here", "registration is closed"),
     ("*/logout*", "403: only here", "the switch for the status of 2015"),
-    ("*", "404: only here", "sessions of the OAuth 2.0 API cannot prove anything here"),
-    ("*", "429: only here", "each try at a password counts"),
+    ("*", "404: only here", "sessions of the OAuth 2.0 API cannot prove anything here; nobody of that name"),
+    ("*", "429: only here", "what guesses, sends or makes rows is limited"),
     ("*", "429: not here", "costs no more than a token check"),
     ("*", "200 *: optional *, here required *", "more is promised than asked for"),
     ("*", "401 *: optional *, here required *", "more is promised than asked for"),
@@ -76,16 +57,15 @@ const DIFFERENCES: &[Meant] = &[
     ("*login", "request username: absent, here optional string", "its name in 2015"),
     ("*register", "200 well_known*: absent, here *", "as at sign-in"),
     ("*", "200 *m.identity_server*: *, here absent", "there is no identity server"),
-    ("*capabilities", "200 capabilities.m.*: *, here absent", "not about accounts, or not yet"),
+    ("*capabilities", "200 capabilities.m.*: *, here absent", "not about accounts"),
     ("GET /_matrix/client/v3/login", "404: not here", "this API is always served"),
     ("GET /.well-known/matrix/client", "404: not here", "there always is an answer"),
     ("GET /_matrix/client/versions", "security: optional, here none", "the same for everybody"),
-    // Not yet.
-    ("*login", "200 flows[].get_login_token: optional boolean, here absent", "not yet"),
-    ("*login", "request token: optional string, here absent", "not yet"),
-    ("*whoami", "403: not here", "there are no application services"),
-    ("PUT *", "201: not here", "there are no application services"),
-    ("*/account/*", "security: optional, here token", "there is no proof but the password"),
+    // What the prose asks for.
+    ("*register", "request type: absent, here optional string", "how application services register"),
+    ("*register", "request guest_access_token: absent, here optional string", "how guests become users"),
+    ("*3pid", "request three_pid_creds.id_*: required string, here optional string", "clients of r0.5"),
+    ("*3pid/*/requestToken", "security: none, here optional", "a token that is given has to be good (C12)"),
 ];
 
 /// The same for the file of 2015.
