@@ -17,6 +17,7 @@ pub mod logging;
 pub mod mail;
 pub mod metrics;
 pub mod middleware;
+pub mod openapi;
 pub mod outgoing;
 pub mod pages;
 pub mod passwords;

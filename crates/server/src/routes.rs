@@ -13,8 +13,8 @@ use crate::client_server::{
     account, admin, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
     register, register_2015, request_token, threepid,
 };
-use crate::middleware;
 use crate::pages::{assets, auth_fallback, login_fallback, validate};
+use crate::{middleware, openapi};
 
 /// The first API of 2014 and 2015, and all later names of what it had.
 const SINCE_V1: &[&str] = &["api/v1", "v2_alpha", "r0", "v3", "unstable"];
@@ -106,6 +106,7 @@ pub fn router(app: App) -> Router {
 
     // Operation
     routes.at("/health", get(discovery::health));
+    routes.at("/api/openapi.json", get(openapi::get));
 
     routes
         .0

@@ -27,6 +27,7 @@ mod login_fallback;
 mod logout;
 mod mail;
 mod oauth_sessions;
+mod openapi;
 mod openid;
 mod query_token;
 mod refresh;

@@ -2,7 +2,7 @@
 //! of its prefixes, and each that needs an access token has to ask for one.
 
 use crate::both;
-use crate::harness::{Request, Server};
+use crate::harness::{Answer, Request, Server};
 
 /// Whether an endpoint needs an access token.
 #[derive(Clone, Copy, PartialEq)]
@@ -77,6 +77,7 @@ const ELSEWHERE: &[(&str, Token)] = &[
     ("/_matrix/static/pages/auth_done.js", None),
     ("/_matrix/static/pages/login.js", None),
     ("/health", None),
+    ("/api/openapi.json", None),
 ];
 
 /// A path with something in the place of its parameters.
@@ -113,11 +114,15 @@ pub fn needing_a_token(server: &Server) -> Vec<(&'static str, &'static str, Requ
     all
 }
 
+fn errcode(answer: &Answer) -> String {
+    answer.json()["errcode"].as_str().unwrap_or_default().to_owned()
+}
+
 both! {
     async fn every_endpoint_is_there(server: Server) {
         for (request, _) in all(&server) {
             let answer = request.await;
-            assert!(!answer.text.contains("M_UNRECOGNIZED"), "{answer:?}");
+            assert_ne!(errcode(&answer), "M_UNRECOGNIZED", "{answer:?}");
             assert!(answer.status < 500 && answer.status != 405, "{answer:?}");
         }
     }
@@ -128,7 +133,7 @@ both! {
             if token != None {
                 answer.expect(401, "M_MISSING_TOKEN");
             } else {
-                assert!(!answer.text.contains("TOKEN"), "{answer:?}");
+                assert!(!errcode(&answer).contains("TOKEN"), "{answer:?}");
             }
         }
     }

@@ -10,6 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::Description;
+
 /// Where a server listens; a restart changes it for everybody who holds it.
 pub type Address = Arc<Mutex<SocketAddr>>;
 
@@ -84,7 +86,11 @@ impl Request {
         let mut answer = Vec::new();
         let end = stream.read_to_end(&mut answer).await;
         assert!(end.is_ok() || !answer.is_empty(), "{method} {path}: no answer");
-        Answer::parse(format!("{method} {path}"), &answer)
+        let answer = Answer::parse(format!("{method} {path}"), &answer);
+        if let Err(wrong) = Description::get().check(method, &path, &answer) {
+            panic!("outside the OpenAPI description: {wrong}: {answer:?}");
+        }
+        answer
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! [`Server`] is the real one, started as the command line starts it, but for its clock. [`User`]
 //! is an account, [`Client`] a device of it that holds a pair of tokens, [`Request`] and
-//! [`Answer`] are plain HTTP. Nothing here judges an answer, but for the shape every error has.
+//! [`Answer`] are plain HTTP. Nothing here judges an answer, but for the shape every error has and
+//! for the server's own [`Description`], which every answer has to fit.
 
 mod client;
+mod description;
 mod http;
 mod server;
 mod smtp;
@@ -16,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::Barrier;
 
 pub use client::{Client, PASSWORD, Tokens, User, auth};
+pub use description::{Description, closed};
 pub use http::{Answer, Request};
 pub use server::Server;
 pub use smtp::MailServer;
