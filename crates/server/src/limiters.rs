@@ -205,8 +205,14 @@ impl Limiters {
 
     /// Drops what has faded.
     pub fn sweep(&self, now: UnixMs) {
-        let by_address =
-            [&self.login, &self.registration, &self.lookup, &self.captcha, &self.refresh_failures, &self.messages];
+        let by_address = [
+            &self.login,
+            &self.registration,
+            &self.lookup,
+            &self.captcha,
+            &self.refresh_failures,
+            &self.messages,
+        ];
         for table in by_address {
             table.lock().drop_faded(now);
         }
