@@ -272,6 +272,9 @@ impl Store {
         batch.push(Write::one(UPGRADE, params![guest, hash.0.clone(), event.at]));
         let token_spent = with.token.map(|_| batch.len());
         batch.extend(with.token.map(|token| registration_tokens::use_up(token, event.at)));
+        let proofs = batch.len();
+        batch.extend(with.threepids.iter().flat_map(|proved| threepids::adding(guest, proved)));
+        let after_proofs = batch.len();
         match &with.session {
             Some((device, name, opened)) => {
                 let [device, end, open] = self.opening(guest, epoch, device, name.clone(), opened);
@@ -285,6 +288,11 @@ impl Store {
             Committed::Done(_) => Created::Done,
             Committed::Conflict { at } if Some(at) == auth_spent => Created::AuthSpent,
             Committed::Conflict { at } if Some(at) == token_spent => Created::TokenSpent,
+            // Two writes each: the proof, the address.
+            Committed::Conflict { at } if (proofs..after_proofs).contains(&at) => match (at - proofs) % 2 {
+                0 => Created::ProofSpent,
+                _ => Created::AddressTaken,
+            },
             Committed::Conflict { .. } => Created::NameTaken,
         })
     }

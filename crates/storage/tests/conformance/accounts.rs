@@ -88,6 +88,7 @@ on_both! {
             token: Some(token),
             uia: Some((uia, revision)),
             session: Some((&phone, None, &opened.opened)),
+            ..Registration::default()
         };
         let try_it = async |upgrade, with: Registration<'_>| {
             store.upgrade_guest(upgrade, &hash, &with, &event("upgrade")).await.unwrap()

@@ -6,7 +6,7 @@ use ligand_protocol::ids::ValidationId;
 use ligand_protocol::validation::{Medium, Purpose, Validation, secret_hash};
 use ligand_storage::Store;
 use ligand_storage::threepids::{Added, Proved, Threepid};
-use ligand_storage::users::{Created, PasswordHash, Registration};
+use ligand_storage::users::{Created, NewUser, PasswordHash, Registration, Upgrade};
 
 use crate::on_both;
 use crate::world::*;
@@ -155,6 +155,22 @@ on_both! {
         let taken = store.create_user(&new_user("bob"), &with(&other, ADDRESS), &event("register")).await;
         assert_eq!(taken, Ok(Created::AddressTaken));
         assert_eq!(store.count_users().await, Ok(1));
+    }
+
+    a_guest_that_becomes_a_user_brings_one_too(store) {
+        let new = NewUser { guest: true, password_hash: None, ..new_user("guest") };
+        let created = store.create_user(&new, &Registration::default(), &event("guest")).await;
+        assert_eq!(created, Ok(Created::Done));
+        let held = sign_in(&store, new.key, "PHONE").await;
+        let upgrade = Upgrade { guest: new.key, epoch: 0, session: held.id };
+        let (proof, spent) = (validated(&store, Purpose::Register, "a").await, asked_for(Purpose::Register, "b"));
+        let become_one = async |validation: &Validation| {
+            let with = Registration { threepids: vec![proved(validation, ADDRESS)], ..Registration::default() };
+            store.upgrade_guest(upgrade, &PasswordHash("new".into()), &with, &event("upgrade")).await
+        };
+        assert_eq!(become_one(&spent).await, Ok(Created::ProofSpent));
+        assert_eq!(become_one(&proof).await, Ok(Created::Done));
+        assert_eq!(store.owner_of(Medium::Email, ADDRESS).await, Ok(Some(new.key)));
     }
 
     a_proof_resets_a_password_once(store) {
