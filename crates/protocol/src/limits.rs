@@ -104,6 +104,9 @@ pub const REFRESH_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 2, 120);
 /// Questions per address that reveal whether a name or a registration token exists: as fast as a
 /// person types a name, too slow to walk through a dictionary.
 pub const LOOKUP_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS, 30);
+/// What one application service creates: users, devices, sessions, pings. Wide, since a bridge makes
+/// its users by the hundred when it first starts; only a runaway loop should meet it.
+pub const SERVICE_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 10, 300);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

@@ -8,6 +8,7 @@ use ligand_protocol::session::Windows;
 use ligand_protocol::token::TagKeys;
 use ligand_storage::Store;
 
+use crate::application_services::ApplicationServices;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ApiError;
@@ -34,6 +35,7 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Seals to erase once their retry window is over.
     pub seals: Seals,
+    pub application_services: ApplicationServices,
     /// Calls to other servers.
     pub outgoing: Outgoing,
 }
@@ -51,7 +53,14 @@ impl App {
     ///
     /// # Errors
     /// When the password threads cannot be started.
-    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> std::io::Result<Self> {
+    pub fn new(
+        config: Config,
+        application_services: ApplicationServices,
+        store: Store,
+        keys: TagKeys,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let outgoing = Outgoing::new(config.outgoing.timeout);
         let metrics = Metrics::new();
         store.observe_commits(metrics.commit_observer());
         let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -64,7 +73,6 @@ impl App {
         let limiters = Limiters::new(&config.rate_limits);
         let passwords = Passwords::start()?;
         let seals = Seals::default();
-        let outgoing = Outgoing::new(config.outgoing.timeout);
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -75,6 +83,7 @@ impl App {
             limiters,
             metrics,
             seals,
+            application_services,
             outgoing,
         })))
     }

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::SessionId;
 use ligand_protocol::limits::{
-    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit,
+    AddressKey, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOOKUP_RATE, RateLimit, SERVICE_RATE,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use crate::application_services::ApplicationService;
 use crate::config::RateLimits;
 use crate::error::ApiError;
 
@@ -28,6 +29,8 @@ pub struct Limiters {
     refresh_sessions: Mutex<KeyedLimiter<SessionId>>,
     accounts: Mutex<KeyedBackoff<AccountName>>,
     notices: Mutex<KeyedLimiter<SessionId>>,
+    /// By the name of the application service.
+    services: Mutex<KeyedLimiter<AccountName>>,
 }
 
 /// A user name as somebody typed it, of bounded size: the start of its SHA-256.
@@ -64,6 +67,7 @@ impl Limiters {
             refresh_sessions: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             accounts: Mutex::new(KeyedBackoff::new(LIMITER_KEYS_MAX)),
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            services: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
 
@@ -151,6 +155,17 @@ impl Limiters {
         }
     }
 
+    /// What an application service creates, or makes us send. Its registration file may lift this.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn service(&self, service: &ApplicationService, now: UnixMs) -> Result<(), ApiError> {
+        if !service.rate_limited {
+            return Ok(());
+        }
+        self.take(&self.services, SERVICE_RATE, AccountName::of(&service.id), now)
+    }
+
     /// Whether an audit row about something that may repeat is due. Not a matter of the switch:
     /// the audit table only grows.
     pub fn notice(&self, session: SessionId, now: UnixMs) -> bool {
@@ -165,5 +180,6 @@ impl Limiters {
         self.refresh_sessions.lock().drop_faded(now);
         self.notices.lock().drop_faded(now);
         self.accounts.lock().drop_faded(now);
+        self.services.lock().drop_faded(now);
     }
 }

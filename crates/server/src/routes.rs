@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::app::App;
 use crate::client_server::{
-    account, deactivate, devices, discovery, login, logout, password, refresh, register,
+    account, application_service, deactivate, devices, discovery, login, logout, password, refresh, register,
 };
 use crate::middleware;
 
@@ -21,6 +21,8 @@ const SINCE_R0: &[&str] = &["r0", "v3", "unstable"];
 /// Refresh tokens came as `v1` in the proposal (clients use it) and as `v3` in the specification.
 const REFRESH: &[&str] = &["v3", "v1", "r0", "unstable"];
 const V1: &[&str] = &["v1", "unstable"];
+/// What is newer than the custom of an unstable name for each.
+const ONLY_V1: &[&str] = &["v1"];
 
 /// All routes of the public listener.
 pub fn router(app: App) -> Router {
@@ -44,6 +46,9 @@ pub fn router(app: App) -> Router {
     routes.client(SINCE_V2, "account/password", post(password::post));
     routes.client(SINCE_R0, "account/deactivate", post(deactivate::post));
     routes.client(SINCE_R0, "account/whoami", get(account::whoami));
+
+    // Application services
+    routes.client(ONLY_V1, "appservice/{appserviceId}/ping", post(application_service::ping));
 
     // Device management
     routes.client(SINCE_R0, "devices", get(devices::list));

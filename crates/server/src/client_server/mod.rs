@@ -1,6 +1,7 @@
 //! The Client-Server API: one file per chapter of the specification.
 
 pub mod account;
+pub mod application_service;
 pub mod deactivate;
 pub mod devices;
 pub mod discovery;

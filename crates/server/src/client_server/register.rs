@@ -15,10 +15,10 @@ use ligand_storage::audit::AuditEvent;
 use ligand_storage::users::{Created, NewUser, Registration};
 use serde_json::{Map, Value, json};
 
-use super::{login, signed_in, uia};
+use super::{application_service, login, signed_in, uia};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Caller, Object, Surface, query_param};
+use crate::extract::{Caller, Object, ServiceToken, Surface, query_param};
 use crate::middleware::RequestId;
 use crate::tokens;
 
@@ -28,6 +28,7 @@ pub async fn post(
     Extension(request_id): Extension<RequestId>,
     RawQuery(query): RawQuery,
     surface: Surface,
+    token: ServiceToken,
     caller: Caller,
     body: Object,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
@@ -35,6 +36,9 @@ pub async fn post(
         None | Some("user") => {}
         Some("guest") => return Err(ApiError::forbidden("Guests cannot register on this server.")),
         Some(_) => return Err(ApiError::invalid_param("kind must be user or guest.")),
+    }
+    if body.text("type")? == Some(application_service::TYPE) {
+        return application_service::register(&app, token, surface, &caller, &body).await;
     }
     let flows = flows(&app)?;
     // The answer tells whether a name is free, before any stage.
@@ -99,13 +103,16 @@ pub async fn post(
         Created::AuthSpent => return Err(protected.begin_again().await?),
     }
     app.metrics.registered("success");
-    let mut reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);
-    if inhibit_login {
-        for key in ["access_token", "refresh_token", "expires_in_ms", "device_id", "well_known"] {
-            reply.remove(key);
-        }
+    let reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);
+    Ok(Json(if inhibit_login { without_login(reply) } else { reply }))
+}
+
+/// The reply with `inhibit_login`.
+pub(super) fn without_login(mut reply: Map<String, Value>) -> Map<String, Value> {
+    for key in ["access_token", "refresh_token", "expires_in_ms", "device_id", "well_known"] {
+        reply.remove(key);
     }
-    Ok(Json(reply))
+    reply
 }
 
 /// `GET /register/available`.
@@ -155,6 +162,12 @@ async fn requested(app: &App, body: &Object) -> Result<Option<Localpart>, ApiErr
 }
 
 async fn free(app: &App, name: &Localpart) -> Result<(), ApiError> {
+    if app.application_services.keep(name, &app.config.server_name, None) {
+        return Err(ApiError::bad_request(
+            "M_EXCLUSIVE",
+            "This user name is kept for an application service.",
+        ));
+    }
     match app.store.find_user(name).await? {
         None => Ok(()),
         Some(_) => Err(name_taken()),
@@ -181,10 +194,10 @@ pub(super) fn chosen(app: &App, text: &str, localpart: &str) -> Result<Normalise
         .map_err(|weak| ApiError::bad_request("M_WEAK_PASSWORD", weak.to_string()))
 }
 
-fn refused_name(refused: NameRefused) -> ApiError {
+pub(super) fn refused_name(refused: NameRefused) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, refused.errcode(), refused.to_string())
 }
 
-fn name_taken() -> ApiError {
+pub(super) fn name_taken() -> ApiError {
     ApiError::bad_request("M_USER_IN_USE", "This user name is taken.")
 }

@@ -8,6 +8,7 @@
 //! tested in `ligand-protocol`, the statements in `ligand-storage`.
 
 mod account;
+mod application_services;
 mod beside;
 mod bodies;
 mod capabilities;

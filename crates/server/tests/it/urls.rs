@@ -30,6 +30,7 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("POST", SINCE_V2, "account/password", Needed),
     ("POST", SINCE_R0, "account/deactivate", Needed),
     ("GET", SINCE_R0, "account/whoami", Needed),
+    ("POST", &["v1"], "appservice/{appserviceId}/ping", Needed),
     ("GET", SINCE_R0, "devices", Needed),
     ("GET", SINCE_R0, "devices/{deviceId}", Needed),
     ("PUT", SINCE_R0, "devices/{deviceId}", Needed),
@@ -46,7 +47,10 @@ fn all(server: &Server) -> Vec<(Request, Token)> {
     let mut all = Vec::new();
     for (method, prefixes, path, token) in ENDPOINTS {
         for prefix in *prefixes {
-            let path = format!("{prefix}/{}", path.replace("{deviceId}", "PHONE"));
+            let path = format!(
+                "{prefix}/{}",
+                path.replace("{deviceId}", "PHONE").replace("{appserviceId}", "bridge")
+            );
             all.push((server.request(method, &path), *token));
         }
     }
