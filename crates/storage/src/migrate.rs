@@ -30,8 +30,7 @@ macro_rules! migration {
 }
 
 /// Every migration of this program, in order. Released files are never edited: add one.
-static MIGRATIONS: &[Migration] =
-    &[
+static MIGRATIONS: &[Migration] = &[
     migration!(1, "init", "0001_init.sql"),
     migration!(2, "threepids", "0002_threepids.sql"),
     migration!(3, "login_openid", "0003_login_openid.sql"),

@@ -79,8 +79,10 @@ pub fn canonical(body: &Object, medium: Medium) -> Result<String, ApiError> {
     match medium {
         Medium::Email => canonical_email(body.required_text("email")?)
             .ok_or_else(|| ApiError::invalid_param("This is not an e-mail address.")),
-        Medium::Msisdn => phone::canonical(body.required_text("country")?, body.required_text("phone_number")?)
-            .ok_or_else(|| ApiError::invalid_param("This is not a phone number of that country.")),
+        Medium::Msisdn => {
+            phone::canonical(body.required_text("country")?, body.required_text("phone_number")?)
+                .ok_or_else(|| ApiError::invalid_param("This is not a phone number of that country."))
+        }
     }
 }
 

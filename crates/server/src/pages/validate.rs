@@ -26,14 +26,21 @@ pub async fn get(
     let param = |name| query_param(query.as_deref(), name).unwrap_or_default();
     let (sid, code) = (param("sid"), param("token"));
     // Nobody reads the answer.
-    let ahead = method == Method::HEAD || headers.contains_key("sec-purpose") || headers.contains_key("purpose");
+    let ahead =
+        method == Method::HEAD || headers.contains_key("sec-purpose") || headers.contains_key("purpose");
     let needs_a_click = match validation_id(&sid) {
-        Some(id) => app.store.load_validation(id).await.map(|found| found.is_some_and(|v| v.purpose == Purpose::AccountPassword)),
+        Some(id) => app
+            .store
+            .load_validation(id)
+            .await
+            .map(|found| found.is_some_and(|v| v.purpose == Purpose::AccountPassword)),
         None => Ok(false),
     };
     match needs_a_click {
         Err(error) => app.pages.answer(Err(ApiError::from(error).into())),
-        Ok(click) if click || ahead => app.pages.answer(Ok(Page::new("validate.html", context! { sid, code }))),
+        Ok(click) if click || ahead => {
+            app.pages.answer(Ok(Page::new("validate.html", context! { sid, code })))
+        }
         Ok(_) => confirm(&app, &caller, &sid, &code).await,
     }
 }

@@ -9,6 +9,7 @@
 
 mod account;
 mod admin;
+mod application_services;
 mod auth_fallback;
 mod beside;
 mod bodies;
@@ -22,8 +23,8 @@ mod health;
 mod limits;
 mod locked;
 mod login;
-mod login_token;
 mod login_fallback;
+mod login_token;
 mod logout;
 mod mail;
 mod oauth_sessions;
