@@ -61,13 +61,28 @@ pub fn router(app: App) -> Router {
 
     // Adding account administrative contact information
     let (email, msisdn) = (Medium::Email, Medium::Msisdn);
-    let ask = request_token::handler;
-    routes.client(SINCE_R0, "register/email/requestToken", ask(Purpose::Register, email));
-    routes.client(SINCE_R0, "register/msisdn/requestToken", ask(Purpose::Register, msisdn));
-    routes.client(SINCE_R0, "account/password/email/requestToken", ask(Purpose::AccountPassword, email));
-    routes.client(SINCE_R0, "account/password/msisdn/requestToken", ask(Purpose::AccountPassword, msisdn));
-    routes.client(SINCE_R0, "account/3pid/email/requestToken", ask(Purpose::AccountThreepid, email));
-    routes.client(SINCE_R0, "account/3pid/msisdn/requestToken", ask(Purpose::AccountThreepid, msisdn));
+    routes.client(SINCE_R0, "register/email/requestToken", request_token::post(Purpose::Register, email));
+    routes.client(SINCE_R0, "register/msisdn/requestToken", request_token::post(Purpose::Register, msisdn));
+    routes.client(
+        SINCE_R0,
+        "account/password/email/requestToken",
+        request_token::post(Purpose::AccountPassword, email),
+    );
+    routes.client(
+        SINCE_R0,
+        "account/password/msisdn/requestToken",
+        request_token::post(Purpose::AccountPassword, msisdn),
+    );
+    routes.client(
+        SINCE_R0,
+        "account/3pid/email/requestToken",
+        request_token::post(Purpose::AccountThreepid, email),
+    );
+    routes.client(
+        SINCE_R0,
+        "account/3pid/msisdn/requestToken",
+        request_token::post(Purpose::AccountThreepid, msisdn),
+    );
     routes.client(SINCE_V2, "account/3pid", get(threepid::list).post(threepid::add_deprecated));
     routes.client(SINCE_R0, "account/3pid/add", post(threepid::add));
     routes.client(SINCE_R0, "account/3pid/bind", post(threepid::bind));

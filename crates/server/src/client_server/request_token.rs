@@ -6,7 +6,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{MethodRouter, post};
+use axum::routing::{self, MethodRouter};
 use data_encoding::HEXLOWER;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::ValidationId;
@@ -30,13 +30,15 @@ pub const SUBMIT_PATH: &str = "/_matrix/client/unstable/org.ligand/validate";
 const NEXT_LINK_BYTES_MAX: usize = 2_048;
 
 /// `POST …/requestToken` for one purpose and medium.
-pub fn handler(purpose: Purpose, medium: Medium) -> MethodRouter<App> {
+pub fn post(purpose: Purpose, medium: Medium) -> MethodRouter<App> {
     // A token is not needed; a bad one is refused all the same (digest §5 C12).
-    post(move |State(app): State<App>, _: IfAuthenticated, caller: Caller, body: Object| async move {
-        let wish = Wish::read(&app, &body, purpose, medium)?;
-        let id = ask(&app, &caller, &wish).await?;
-        Ok::<_, ApiError>(Json(answer(&app, id, medium)))
-    })
+    routing::post(
+        move |State(app): State<App>, _: IfAuthenticated, caller: Caller, body: Object| async move {
+            let wish = Wish::read(&app, &body, purpose, medium)?;
+            let id = ask(&app, &caller, &wish).await?;
+            Ok::<_, ApiError>(Json(answer(&app, id, medium)))
+        },
+    )
 }
 
 /// What a client wants validated.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::both;
 use crate::harness::{Answer, Client, MINUTE, PASSWORD, Request, Server, Verifier, at_once};
 use crate::register::terms::with_terms;
+use crate::threepids::{link, mailing};
 
 const CAPTCHA: &str = "m.login.recaptcha";
 const TOKEN: &str = "m.login.registration_token";
@@ -178,6 +179,29 @@ both! {
         let page = server.get(&path("m.login.email.identity", &session)).await;
         assert!(page.expect_page(503).contains("not set up for e-mail"), "{page:?}");
         submit(&server, "m.login.email.identity", &session, &[]).await.expect_page(503);
+    }
+
+    async fn an_address_is_proved_on_a_page(server: Server) {
+        let server = mailing(server).await.with(|config| {
+            config.registration.mode = RegistrationMode::Open;
+            config.registration.email = RegistrationEmail::Required;
+        }).await;
+        let stage = "m.login.email.identity";
+        let session = opened(&server).await;
+        assert!(server.get(&path(stage, &session)).await.expect_page(200).contains("name=\"email\""));
+        submit(&server, stage, &session, &[("email", "nonsense")]).await.expect_page(400);
+        let sent = submit(&server, stage, &session, &[("email", "alice@example.org")]).await;
+        let sent = sent.expect_page(200);
+        let sid = sent.split("name=\"sid\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a sid");
+        let early = submit(&server, stage, &session, &[("sid", sid)]).await;
+        let early = early.expect_page(401);
+        assert!(early.contains("not been verified yet") && early.contains(sid), "{early}");
+        server.get(&link(&server, sid)).await.expect_page(200);
+        expect_done(&submit(&server, stage, &session, &[("sid", sid)]).await);
+        let registered = poll(&server, "alice", &session).await.expect_ok();
+        let token = registered["access_token"].as_str().expect("a token");
+        let addresses = server.get("v3/account/3pid").bearer(token).await.expect_ok();
+        assert_eq!(addresses["threepids"][0]["address"], "alice@example.org");
     }
 
     async fn the_password_on_a_page_lets_a_device_go(server: Server) {

@@ -1,7 +1,9 @@
 //! E-mail addresses and phone numbers: asked for, confirmed, added, signed in with, reset by.
 
+use ligand_protocol::registration::RegistrationMode;
 use ligand_protocol::validation::{Code, Medium};
 use ligand_server::client_server::request_token::{SUBMIT_PATH, validation_id};
+use ligand_server::config::RegistrationEmail;
 use ligand_storage::params;
 use serde_json::{Value, json};
 
@@ -10,6 +12,19 @@ use crate::harness::{Answer, Client, HOUR, MINUTE, PASSWORD, Server, User, merge
 
 const ADDRESS: &str = "alice@example.org";
 const NEW_PASSWORD: &str = "a wholly other one";
+
+/// A server that sends messages, to where nobody listens: they stay in the outbox.
+pub async fn mailing(server: Server) -> Server {
+    server
+        .with(|config| {
+            config.email.host = Some("127.0.0.1".to_owned());
+            config.email.port = Some(9);
+            config.email.from = Some("Ligand <ligand@example.org>".parse().expect("an address"));
+            config.email.notices = false;
+            config.sms.hook_url = Some("http://127.0.0.1:9/".to_owned());
+        })
+        .await
+}
 
 /// Asks for a message; the answer.
 async fn ask(server: &Server, path: &str, more: Value) -> Answer {
@@ -25,6 +40,11 @@ fn sid(answer: &Answer) -> String {
 fn code(server: &Server, sid: &str, message: u32, medium: Medium) -> String {
     let id = validation_id(sid).expect("a sid of ours");
     Code::derive(&server.app().keys, id, message, medium).expose().to_owned()
+}
+
+/// The link in the first mail.
+pub fn link(server: &Server, sid: &str) -> String {
+    format!("{SUBMIT_PATH}/email?sid={sid}&token={}", code(server, sid, 1, Medium::Email))
 }
 
 async fn submit(server: &Server, medium: Medium, sid: &str, code: &str) -> Answer {
@@ -68,6 +88,7 @@ async fn reset(server: &Server, sid: &str, more: Value) -> Answer {
 
 both! {
     async fn an_address_is_added_listed_and_removed(server: Server) {
+        let server = mailing(server).await;
         let (_, client) = with_address(&server, "alice").await;
         let token = &client.tokens.access_token;
         let listed = server.get("v3/account/3pid").bearer(token).await.expect_ok();
@@ -83,6 +104,7 @@ both! {
     }
 
     async fn an_address_signs_in(server: Server) {
+        let server = mailing(server).await;
         with_address(&server, "alice").await;
         let third_party = json!({"type": "m.id.thirdparty", "medium": "email", "address": "Alice@Example.org"});
         for identifier in [third_party, json!({"medium": "email", "address": ADDRESS})] {
@@ -98,6 +120,7 @@ both! {
     }
 
     async fn only_what_was_confirmed_is_added(server: Server) {
+        let server = mailing(server).await;
         let client = server.user("alice").await.log_in_at("v3").await;
         let unconfirmed = sid(&ask(&server, "account/3pid", json!({})).await);
         add(&server, &client, &unconfirmed).await.expect(400, "M_THREEPID_AUTH_FAILED");
@@ -111,6 +134,7 @@ both! {
     }
 
     async fn an_address_belongs_to_one_account_and_nobody_is_told_which(server: Server) {
+        let server = mailing(server).await;
         with_address(&server, "alice").await;
         let bob = server.user("bob").await.log_in().await;
         let sent = messages(&server, "validate_3pid").await;
@@ -121,6 +145,7 @@ both! {
     }
 
     async fn a_forgotten_password_is_reset_by_mail(server: Server) {
+        let server = mailing(server).await;
         let (user, client) = with_address(&server, "alice").await;
         let sid = sid(&ask(&server, "account/password", json!({})).await);
         let early = reset(&server, &sid, json!({})).await;
@@ -136,6 +161,7 @@ both! {
     }
 
     async fn a_reset_may_leave_the_sessions(server: Server) {
+        let server = mailing(server).await;
         let (_, client) = with_address(&server, "alice").await;
         let sid = confirm(&server, "account/password", json!({})).await;
         reset(&server, &sid, json!({"logout_devices": false})).await.expect_ok();
@@ -143,6 +169,7 @@ both! {
     }
 
     async fn a_reset_needs_a_good_password_and_says_so_first(server: Server) {
+        let server = mailing(server).await;
         with_address(&server, "alice").await;
         let sid = confirm(&server, "account/password", json!({})).await;
         reset(&server, &sid, json!({"new_password": "short"})).await.expect(400, "M_WEAK_PASSWORD");
@@ -151,6 +178,7 @@ both! {
     }
 
     async fn of_thirty_two_resets_one_succeeds(server: Server) {
+        let server = mailing(server).await;
         with_address(&server, "alice").await;
         let sid = confirm(&server, "account/password", json!({})).await;
         let asked = reset(&server, &sid, json!({"auth": null})).await;
@@ -170,6 +198,7 @@ both! {
     }
 
     async fn an_unknown_address_is_answered_like_any_other(server: Server) {
+        let server = mailing(server).await;
         let known = {
             with_address(&server, "alice").await;
             ask(&server, "account/password", json!({})).await
@@ -181,6 +210,7 @@ both! {
     }
 
     async fn a_message_is_sent_again_only_for_a_higher_attempt(server: Server) {
+        let server = mailing(server).await;
         let first = sid(&ask(&server, "account/3pid", json!({})).await);
         for attempt in [1, 0, 1] {
             assert_eq!(sid(&ask(&server, "account/3pid", json!({"send_attempt": attempt})).await), first);
@@ -194,6 +224,7 @@ both! {
     }
 
     async fn six_digits_can_be_guessed_at_five_times(server: Server) {
+        let server = mailing(server).await;
         let body = json!({"client_secret": "s3cret", "country": "GB", "phone_number": "07700 900123", "send_attempt": 1});
         let answer = server.post("v3/account/3pid/msisdn/requestToken").json(body).await;
         let sid = sid(&answer);
@@ -207,6 +238,7 @@ both! {
     }
 
     async fn a_code_needs_the_secret_and_its_time(server: Server) {
+        let server = mailing(server).await;
         let sid = sid(&ask(&server, "account/3pid", json!({})).await);
         let code = code(&server, &sid, 1, Medium::Email);
         let body = json!({"sid": sid, "client_secret": "other", "token": code});
@@ -217,6 +249,7 @@ both! {
     }
 
     async fn what_is_malformed_is_said(server: Server) {
+        let server = mailing(server).await;
         for (more, code) in [
             (json!({"email": "alice"}), "M_INVALID_PARAM"),
             (json!({"email": "a\r\nbcc: x@example.org"}), "M_INVALID_PARAM"),
@@ -235,6 +268,7 @@ both! {
     }
 
     async fn messages_are_limited_by_sender_and_recipient(server: Server) {
+        let server = mailing(server).await;
         let server = server.with_limits().await;
         let ask = |attempt: i64, email: String, from: String| {
             let body = json!({"client_secret": "s3cret", "email": email, "send_attempt": attempt});
@@ -254,6 +288,7 @@ both! {
     }
 
     async fn the_clients_of_r0_add_without_a_password_those_of_today_do_not(server: Server) {
+        let server = mailing(server).await;
         let client = server.user("alice").await.log_in().await;
         let sid = confirm(&server, "account/3pid", json!({})).await;
         let body = json!({"three_pid_creds": {"sid": sid, "client_secret": "s3cret", "id_server": "x", "id_access_token": "y"}});
@@ -265,7 +300,82 @@ both! {
         add("r0").await.expect(403, "M_THREEPID_AUTH_FAILED");
     }
 
+    async fn a_link_confirms_by_being_opened(server: Server) {
+        let server = mailing(server).await;
+        let sid = sid(&ask(&server, "account/3pid", json!({})).await);
+        let link = link(&server, &sid);
+        server.request("HEAD", &link).await;
+        server.get(&link).header("sec-purpose", "prefetch").await.expect_page(200);
+        let client = server.user("alice").await.log_in().await;
+        add(&server, &client, &sid).await.expect(400, "M_THREEPID_AUTH_FAILED");
+        assert!(server.get(&link).await.expect_page(200).contains("is confirmed"));
+        add(&server, &client, &sid).await.expect_ok();
+        server.get(&link).await.expect_page(400);
+    }
+
+    async fn a_link_goes_on_to_where_the_client_says(server: Server) {
+        let server = mailing(server).await;
+        let next_link = json!({"next_link": "https://app.example.org/next?a=b"});
+        let sid = sid(&ask(&server, "account/3pid", next_link).await);
+        let answer = server.get(&link(&server, &sid)).await;
+        assert_eq!((answer.status, answer.header("location")), (302, Some("https://app.example.org/next?a=b")));
+    }
+
+    // Mail servers open links to look for harm: a stranger who asked would have the proof.
+    async fn a_link_resets_no_password_without_a_click(server: Server) {
+        let server = mailing(server).await;
+        with_address(&server, "alice").await;
+        let sid = sid(&ask(&server, "account/password", json!({})).await);
+        let page = server.get(&link(&server, &sid)).await;
+        let page = page.expect_page(200);
+        assert!(page.contains("<form method=\"post\">"), "{page}");
+        assert_eq!(reset(&server, &sid, json!({})).await.status, 401);
+        let code = code(&server, &sid, 1, Medium::Email);
+        let form = [("sid", sid.as_str()), ("token", code.as_str())];
+        let click = server.post(&format!("{SUBMIT_PATH}/email"));
+        assert!(click.form(&form).await.expect_page(200).contains("is confirmed"));
+        reset(&server, &sid, json!({})).await.expect_ok();
+    }
+
+    async fn a_wrong_link_says_so(server: Server) {
+        let server = mailing(server).await;
+        for link in ["email?sid=ff&token=x", "email", "email?sid=00112233445566778899aabbccddeeff&token=x"] {
+            let page = server.get(&format!("{SUBMIT_PATH}/{link}")).await;
+            assert!(page.expect_page(400).contains("does not work any more"), "{page:?}");
+        }
+    }
+
+    async fn an_address_comes_with_a_registration(server: Server) {
+        let server = mailing(server).await;
+        let server = server.with(|config| {
+            config.registration.mode = RegistrationMode::Open;
+            config.registration.email = RegistrationEmail::Required;
+        }).await;
+        let sid = confirm(&server, "register", json!({})).await;
+        let register = |name: &str, creds: Value| {
+            let auth = json!({"type": "m.login.email.identity", "threepid_creds": creds});
+            server.post("v3/register").json(json!({"username": name, "password": PASSWORD, "auth": auth}))
+        };
+        let creds = json!({"sid": sid, "client_secret": "s3cret"});
+        register("alice", json!({"sid": sid, "client_secret": "other"})).await.expect(401, "M_UNAUTHORIZED");
+        let alice = register("alice", creds.clone()).await.expect_ok();
+        let token = alice["access_token"].as_str().expect("a token");
+        let addresses = server.get("v3/account/3pid").bearer(token).await.expect_ok();
+        assert_eq!(addresses["threepids"][0]["address"], ADDRESS);
+        register("bob", creds).await.expect(401, "M_UNAUTHORIZED");
+        // Who asks to register with it once more gets a mail that says so, and no code.
+        ask(&server, "register", json!({"client_secret": "mine"})).await.expect_ok();
+        assert_eq!(messages(&server, "address_in_use").await, 1);
+    }
+
+    async fn without_mail_nothing_is_asked_for(server: Server) {
+        ask(&server, "account/3pid", json!({})).await.expect(400, "M_THREEPID_MEDIUM_NOT_SUPPORTED");
+        ask(&server, "account/password", json!({})).await.expect(403, "M_THREEPID_DENIED");
+        reset(&server, "ff", json!({})).await.expect(401, "M_MISSING_TOKEN");
+    }
+
     async fn no_identity_server_is_worked_with(server: Server) {
+        let server = mailing(server).await;
         let client = server.user("alice").await.log_in().await;
         let token = &client.tokens.access_token;
         let body = json!({"client_secret": "s", "id_server": "id.example", "id_access_token": "t", "sid": "s"});

@@ -116,7 +116,11 @@ pub fn needing_a_token(server: &Server) -> Vec<(&'static str, &'static str, Requ
 }
 
 fn errcode(answer: &Answer) -> String {
-    answer.json()["errcode"].as_str().unwrap_or_default().to_owned()
+    match answer.header("content-type") {
+        Some("application/json") => answer.json()["errcode"].as_str().unwrap_or_default().to_owned(),
+        // A page, or what pages fetch.
+        _ => String::new(),
+    }
 }
 
 both! {

@@ -24,6 +24,9 @@ const ABSENT: &[(&str, &str)] = &[
 const OURS: &[(&str, &str)] = &[
     ("GET /_matrix/client/v3/auth/{type}/fallback/web", "the prose: a page for every stage"),
     ("GET /_matrix/static/client/login/", "the prose: a page to sign in"),
+    ("GET /_matrix/static/pages/auth_done.js", "for the fallback pages"),
+    ("GET /_matrix/static/pages/login.js", "for the page to sign in"),
+    ("GET /_matrix/static/pages/style.css", "for every page"),
     ("GET /api/openapi.json", "this description"),
     ("GET /health", "for whoever watches the server"),
     ("POST /_matrix/client/v1/refresh", "its name in the proposal, which clients use"),
