@@ -123,3 +123,33 @@ fn a_backup_opens_as_an_installation() {
     let again = format!("error: {path} exists already; give a new name\n");
     expect(&installation.run(&backup, b""), 1, "", &again);
 }
+
+#[test]
+fn registration_files_are_checked_with_the_configuration() {
+    use std::os::unix::fs::PermissionsExt;
+    let installation = Installation::new();
+    let folder = installation.data_dir().display();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ligand"));
+        command
+            .args(["config", "check"])
+            .env("LIGAND_APPLICATION_SERVICES__DIRECTORY", installation.data_dir());
+        command.output().unwrap()
+    };
+    let right = "The configuration is right.\n";
+    let empty = format!(
+        "warning: {folder} (`application_services.directory`) holds no file that ends in .yaml or .yml\n"
+    );
+    expect(&check(), 0, right, &empty);
+    let path = installation.data_dir().join("telegram.yaml");
+    std::fs::copy("tests/cmd/application_services.in/right/telegram.yaml", &path).unwrap();
+    let readable = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    readable(0o644);
+    let exposed = format!(
+        "warning: {folder}/telegram.yaml holds tokens and everybody on this machine can read it; \
+         `chmod o-r {folder}/telegram.yaml`\n"
+    );
+    expect(&check(), 0, right, &exposed);
+    readable(0o640);
+    expect(&check(), 0, right, "");
+}

@@ -146,6 +146,9 @@ pub const OPENID_TOKEN_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 30
 /// Answers to captchas per address: each makes us ask the provider. Ten for a person who misreads
 /// them, then one in ten seconds.
 pub const CAPTCHA_RATE: RateLimit = RateLimit::one_in_ms(10 * SECOND_MS, 10);
+/// What one application service creates: users, devices, sessions, pings. Wide, since a bridge makes
+/// its users by the hundred when it first starts; only a runaway loop should meet it.
+pub const SERVICE_RATE: RateLimit = RateLimit::one_in_ms(SECOND_MS / 10, 300);
 
 /// Failures per account that cost nothing: ten, for a person who goes through their passwords.
 pub const ACCOUNT_FAILURES_FREE: u32 = 10;

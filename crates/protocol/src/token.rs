@@ -41,6 +41,12 @@ impl TokenKind {
         }
     }
 
+    /// Whether a text begins as tokens of this kind do, whoever wrote it.
+    #[must_use]
+    pub fn marks(self, text: &str) -> bool {
+        text.starts_with(self.prefix())
+    }
+
     /// The byte that stands for the kind under the tag and in the seal's key derivation.
     pub(crate) const fn byte(self) -> u8 {
         match self {

@@ -8,6 +8,7 @@ use ligand_protocol::session::Windows;
 use ligand_protocol::token::TagKeys;
 use ligand_storage::Store;
 
+use crate::application_services::ApplicationServices;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::ApiError;
@@ -37,6 +38,7 @@ pub struct Parts {
     pub metrics: Metrics,
     /// E-mails and text messages.
     pub mail: Mail,
+    pub application_services: ApplicationServices,
     /// Calls to other servers.
     pub outgoing: Outgoing,
     /// The pages that people see.
@@ -59,7 +61,13 @@ impl App {
     /// # Errors
     /// When the password threads cannot be started, messages cannot be sent as configured, or a
     /// page's template is none.
-    pub fn new(config: Config, store: Store, keys: TagKeys, clock: Clock) -> Result<Self, StartError> {
+    pub fn new(
+        config: Config,
+        application_services: ApplicationServices,
+        store: Store,
+        keys: TagKeys,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let mail = Mail::new(&config)?;
         let metrics = Metrics::new();
         store.observe_commits(metrics.commit_observer());
@@ -85,6 +93,7 @@ impl App {
             limiters,
             metrics,
             mail,
+            application_services,
             outgoing,
             pages,
             seals,

@@ -56,6 +56,8 @@ pub struct Config {
     pub captcha: Captcha,
     /// How often one address, or one session, may try.
     pub rate_limits: RateLimits,
+    /// Bridges and bots that act as many users.
+    pub application_services: ApplicationServices,
     /// Calls to other servers.
     pub outgoing: Outgoing,
     /// Behaviour of the 2015 API where it differs from today's.
@@ -178,6 +180,13 @@ pub struct RateLimit {
     pub per_second: f64,
     /// Permits of a full bucket; at least 1.
     pub burst: u32,
+}
+
+/// `[application_services]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApplicationServices {
+    /// Folder of their registration files; absent means there are none.
+    pub directory: Option<PathBuf>,
 }
 
 /// `[outgoing]`
@@ -314,6 +323,7 @@ impl Default for Config {
             },
             captcha: Captcha::default(),
             rate_limits: RateLimits::default(),
+            application_services: ApplicationServices::default(),
             // Well within the half minute that a client's own request may take.
             outgoing: Outgoing { timeout: Duration::from_secs(10) },
             compat: Compat {

@@ -18,6 +18,7 @@ use ligand_storage::sessions::Seen;
 use serde_json::{Map, Value};
 
 use crate::app::App;
+use crate::application_services::ApplicationService;
 use crate::config::Network;
 use crate::error::ApiError;
 use crate::standing::{self, Serves};
@@ -130,15 +131,16 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// A live session, by the access token of the request; guests are refused. `standing` has the
-/// extractors that serve more or fewer.
+/// A live session, by the access token of the request; guests are refused, and application services.
+/// `standing` has the extractors that serve fewer; where application services are served too, and
+/// guests, `identity` has them.
 pub struct Authenticated(pub Arc<LiveSession>);
 
 impl FromRequestParts<App> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let session = authenticate(parts, app, Locked::Refused).await?;
+        let session = authenticate(parts, app).await?;
         standing::permit(app, session, Serves::Members).await.map(Self)
     }
 }
@@ -159,24 +161,30 @@ impl FromRequestParts<App> for IfAuthenticated {
     }
 }
 
-/// As [`Authenticated`], but a locked account passes, and a guest: for signing out.
-pub struct SigningOut(pub Arc<LiveSession>);
-
-impl FromRequestParts<App> for SigningOut {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app, Locked::Passes).await.map(Self)
+/// The session whose token a request bears, whatever its standing. An application service is refused.
+///
+/// # Errors
+/// 401 as the token deserves; 403; 503.
+pub(crate) async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<LiveSession>, ApiError> {
+    match bearer(parts, app, Locked::Refused).await? {
+        Bearer::Session(session) => Ok(session),
+        Bearer::Service(_) => Err(ApiError::forbidden("Application services cannot do this.")),
     }
 }
 
-pub(crate) async fn authenticate(
-    parts: &Parts,
-    app: &App,
-    locked: Locked,
-) -> Result<Arc<LiveSession>, ApiError> {
+/// Whose token a request bears.
+pub enum Bearer {
+    Session(Arc<LiveSession>),
+    Service(Arc<ApplicationService>),
+}
+
+/// Judges the token of a request.
+///
+/// # Errors
+/// 401 as the token deserves; 503.
+pub async fn bearer(parts: &Parts, app: &App, locked: Locked) -> Result<Bearer, ApiError> {
     let result = match access_token(parts, app.config.compat.query_access_token) {
-        Ok(token) => tokens::check(app, &token, locked).await,
+        Ok(token) => owner(app, &token, locked).await,
         Err(error) => Err(error),
     };
     // In 2015 the first version of the API used 403 where later ones use 401.
@@ -186,6 +194,38 @@ pub(crate) async fn authenticate(
         StatusCode::UNAUTHORIZED if old_status => error.with_status(StatusCode::FORBIDDEN),
         _ => error,
     })
+}
+
+async fn owner(app: &App, token: &str, locked: Locked) -> Result<Bearer, ApiError> {
+    match app.application_services.of_token(token) {
+        Some(service) => Ok(Bearer::Service(Arc::clone(service))),
+        None => tokens::check(app, token, locked).await.map(Bearer::Session),
+    }
+}
+
+/// The token of an application service, for what it does in its own name. Judged only when asked
+/// for, since the same URLs serve people who have none.
+pub struct ServiceToken(Result<String, ApiError>);
+
+impl FromRequestParts<App> for ServiceToken {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        Ok(Self(access_token(parts, app.config.compat.query_access_token)))
+    }
+}
+
+impl ServiceToken {
+    /// The service that bears it.
+    ///
+    /// # Errors
+    /// 401 for no token, or one that is nobody's; 403 for a person's (digest §5 C1).
+    pub async fn service(self, app: &App) -> Result<Arc<ApplicationService>, ApiError> {
+        match owner(app, &self.0?, Locked::Refused).await? {
+            Bearer::Service(service) => Ok(service),
+            Bearer::Session(_) => Err(ApiError::forbidden("Only application services can do this.")),
+        }
+    }
 }
 
 /// The access token, from the header, or from the query where that is still served.

@@ -5,12 +5,14 @@
 //! [`serve::serve`] owns the listener; [`upkeep::start`] the jobs beside it.
 
 pub mod app;
+pub mod application_services;
 pub mod captcha;
 pub mod client_server;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod extract;
+pub mod identity;
 pub mod keys;
 pub mod limiters;
 pub mod logging;

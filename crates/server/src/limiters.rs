@@ -7,11 +7,12 @@ use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
     AddressKey, CAPTCHA_RATE, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE,
-    MESSAGE_RATE, OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit,
+    MESSAGE_RATE, OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit, SERVICE_RATE,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use crate::application_services::ApplicationService;
 use crate::config::RateLimits;
 use crate::error::ApiError;
 
@@ -36,6 +37,8 @@ pub struct Limiters {
     /// Messages, by who asks and by who gets them.
     messages: Mutex<KeyedLimiter<AddressKey>>,
     recipients: Mutex<KeyedLimiter<AccountName>>,
+    /// By the name of the application service.
+    services: Mutex<KeyedLimiter<AccountName>>,
 }
 
 /// A user name as somebody typed it, of bounded size: the start of its SHA-256.
@@ -77,6 +80,7 @@ impl Limiters {
             notices: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             messages: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
             recipients: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
+            services: Mutex::new(KeyedLimiter::new(LIMITER_KEYS_MAX)),
         }
     }
 
@@ -197,6 +201,17 @@ impl Limiters {
         }
     }
 
+    /// What an application service creates, or makes us send. Its registration file may lift this.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn service(&self, service: &ApplicationService, now: UnixMs) -> Result<(), ApiError> {
+        if !service.rate_limited {
+            return Ok(());
+        }
+        self.take(&self.services, SERVICE_RATE, AccountName::of(&service.id), now)
+    }
+
     /// Whether an audit row about something that may repeat is due. Not a matter of the switch:
     /// the audit table only grows.
     pub fn notice(&self, session: SessionId, now: UnixMs) -> bool {
@@ -223,5 +238,6 @@ impl Limiters {
         for table in [&self.login_tokens, &self.openid_tokens] {
             table.lock().drop_faded(now);
         }
+        self.services.lock().drop_faded(now);
     }
 }

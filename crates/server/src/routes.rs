@@ -10,8 +10,8 @@ use ligand_protocol::validation::{Medium, Purpose};
 
 use crate::app::App;
 use crate::client_server::{
-    account, admin, deactivate, devices, discovery, login, login_token, logout, openid, password, refresh,
-    register, register_2015, request_token, threepid,
+    account, admin, application_service, deactivate, devices, discovery, login, login_token, logout, openid,
+    password, refresh, register, register_2015, request_token, threepid,
 };
 use crate::pages::{assets, auth_fallback, login_fallback, validate};
 use crate::{middleware, openapi};
@@ -29,6 +29,8 @@ const REFRESH: &[&str] = &["v3", "v1", "r0", "unstable"];
 const V1: &[&str] = &["v1", "unstable"];
 /// Of our own.
 const UNSTABLE: &[&str] = &["unstable"];
+/// What is newer than the custom of an unstable name for each.
+const ONLY_V1: &[&str] = &["v1"];
 
 /// All routes of the public listener.
 pub fn router(app: App) -> Router {
@@ -88,6 +90,9 @@ pub fn router(app: App) -> Router {
     routes.client(SINCE_R0, "account/3pid/unbind", post(threepid::unbind));
     routes.client(UNSTABLE, "org.ligand/validate/email", get(validate::get).post(validate::post));
     routes.client(UNSTABLE, "org.ligand/validate/msisdn", post(request_token::submit_json));
+
+    // Application services
+    routes.client(ONLY_V1, "appservice/{appserviceId}/ping", post(application_service::ping));
 
     // Device management
     routes.client(SINCE_R0, "devices", get(devices::list));

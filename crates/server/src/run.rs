@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
+use crate::application_services::{self, ApplicationServices, FilesError, Read};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{self, KeyError};
@@ -25,6 +26,8 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Mail(#[from] MailError),
+    #[error(transparent)]
+    ApplicationServices(#[from] FilesError),
     #[error(transparent)]
     Database(#[from] OpenError),
     #[error(
@@ -58,8 +61,9 @@ impl Server {
     /// As [`Server::start`], with an app that is there already.
     ///
     /// # Errors
-    /// When an address cannot be listened on.
+    /// When an address cannot be listened on, or the database is in trouble.
     pub async fn serve(app: App) -> Result<Self, StartError> {
+        application_services::create_senders(&app).await?;
         let (stop, stopping) = watch::channel(false);
         let connections = connections_max();
         let listener = listen(app.config.http.listen, "http.listen").await?;
@@ -102,13 +106,17 @@ impl Server {
 /// # Errors
 /// See [`StartError`].
 pub async fn open(config: Config) -> Result<App, StartError> {
+    let Read { services, warnings } = ApplicationServices::read(&config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     keys::create_data_dir(&config.data_dir)?;
     let keys = keys::token_keys(&config.data_dir)?;
     let mut options = StoreOptions::new(config.database_url().expose()).mode(OpenMode::Server);
     options.pool_size = usize::try_from(config.database.pool_size).unwrap_or(usize::MAX);
     let store = Store::open(&options).await?;
     let floor = store.clock_floor().await.map_err(OpenError::from)?;
-    App::new(config, store, keys, Clock::system(floor))
+    App::new(config, services, store, keys, Clock::system(floor))
 }
 
 async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {

@@ -1,8 +1,8 @@
 //! What a live session may do: the one rule for suspended accounts, guests and administrators.
 //!
 //! An endpoint says by its extractor whom it serves. [`Authenticated`](crate::extract::Authenticated)
-//! serves everybody but guests; the extractors here serve more or fewer. Locked accounts are refused
-//! before, by `tokens::check`, everywhere but at signing out.
+//! serves everybody but guests; the extractors here serve fewer, those of `identity` application services
+//! too. Locked accounts are refused before, by `tokens::check`, everywhere but at signing out.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use ligand_storage::live::{LiveSession, LiveUser};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::authenticate;
-use crate::tokens::Locked;
 
 /// Whom an endpoint serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +29,16 @@ pub enum Serves {
 }
 
 impl Serves {
+    /// Of a guest by whomever: what it may not do, nobody may do in its name.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn judge_guest(self, guest: bool) -> Result<(), ApiError> {
+        if guest && self != Self::Guests { Err(ApiError::guest_access_forbidden()) } else { Ok(()) }
+    }
+
     fn judge(self, user: &LiveUser) -> Result<(), ApiError> {
-        if user.guest && self != Self::Guests {
-            return Err(ApiError::guest_access_forbidden());
-        }
+        self.judge_guest(user.guest)?;
         if self == Self::Administrators && !user.admin {
             return Err(ApiError::forbidden("You are not a server administrator."));
         }
@@ -70,7 +75,7 @@ macro_rules! extractors {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-                let session = authenticate(parts, app, Locked::Refused).await?;
+                let session = authenticate(parts, app).await?;
                 permit(app, session, $serves).await.map(Self)
             }
         }
@@ -78,8 +83,6 @@ macro_rules! extractors {
 }
 
 extractors! {
-    /// A live session, a guest's too.
-    GuestsToo: Serves::Guests;
     /// A live session of an account that is not suspended.
     Unsuspended: Serves::Unsuspended;
     /// A live session of an administrator.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ligand_protocol::ids::{DeviceId, SessionId};
+use ligand_protocol::ids::{DeviceId, SessionId, UserKey};
 use ligand_protocol::limits::CONFLICT_ATTEMPTS_MAX;
 use ligand_protocol::seal::{Fresh, Pair};
 use ligand_protocol::session::{
@@ -440,17 +440,10 @@ pub async fn end(
 ///
 /// # Errors
 /// 503 for storage trouble.
-pub async fn end_all(app: &App, session: &LiveSession, caller: &Caller) -> Result<(), ApiError> {
-    let user = session.user.key;
+pub async fn end_all(app: &App, user: UserKey, event: &AuditEvent) -> Result<(), ApiError> {
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let Some(account) = app.store.load_user(user).await? else { return Ok(()) };
-        let event = AuditEvent {
-            actor: Some(account.localpart),
-            user: Some(user),
-            session: Some(session.id),
-            ..caller.event(EndReason::LogoutAll.as_str(), app.clock.now())
-        };
-        if app.store.end_all_of(user, account.epoch, EndReason::LogoutAll, &event).await? {
+        if app.store.end_all_of(user, account.epoch, EndReason::LogoutAll, event).await? {
             app.metrics.ended(EndReason::LogoutAll);
             return Ok(());
         }

@@ -11,7 +11,8 @@ use crate::{Store, StoreError, Write, params};
 #[derive(Debug, Clone)]
 pub struct AuditEvent {
     pub at: UnixMs,
-    /// Who acted: a user name, `operator` for the command line, none for a stranger.
+    /// Who acted: a user name, `operator` for the command line, `application service` and its ID,
+    /// none for a stranger.
     pub actor: Option<String>,
     /// What happened, e.g. `sign_in`, `reuse`, `logout`.
     pub action: &'static str,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use ligand_server::application_services::ApplicationServices;
 use ligand_server::config::{Loaded, commented_file, reference_document};
 use ligand_server::mail::Mail;
 use serde_json::json;
@@ -65,6 +66,10 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
 fn check(settings: &Settings) -> Result<(), Failure> {
     let config = settings.load()?.config;
     Mail::new(&config)?;
+    let read = ApplicationServices::read(&config).map_err(|error| Failure::Refused(error.into()))?;
+    for warning in read.warnings {
+        eprintln!("warning: {warning}");
+    }
     Ok(output::data("The configuration is right.\n")?)
 }
 

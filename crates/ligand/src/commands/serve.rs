@@ -51,7 +51,9 @@ async fn greet(server: &Server) {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Database(OpenError::Url(_)) | StartError::Mail(_) => Self::Refused(error.into()),
+            StartError::Database(OpenError::Url(_))
+            | StartError::Mail(_)
+            | StartError::ApplicationServices(_) => Self::Refused(error.into()),
             _ => Self::Failed(error.into()),
         }
     }

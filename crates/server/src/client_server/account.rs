@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::standing::GuestsToo;
+use crate::identity::GuestsToo;
 
 /// The answer to "who am I".
 #[derive(Serialize)]
@@ -17,10 +17,10 @@ pub struct Whoami {
 }
 
 /// `GET /account/whoami`.
-pub async fn whoami(State(app): State<App>, GuestsToo(session): GuestsToo) -> Json<Whoami> {
+pub async fn whoami(State(app): State<App>, GuestsToo(identity): GuestsToo) -> Json<Whoami> {
     Json(Whoami {
-        user_id: format!("@{}:{}", session.user.localpart, app.config.server_name),
-        device_id: session.device_id.as_ref().map(|id| id.as_str().to_owned()),
-        is_guest: session.user.guest,
+        user_id: format!("@{}:{}", identity.localpart(), app.config.server_name),
+        device_id: identity.device_id().map(|id| id.as_str().to_owned()),
+        is_guest: identity.is_guest(),
     })
 }

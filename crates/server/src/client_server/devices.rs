@@ -2,13 +2,14 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ligand_protocol::ids::DeviceId;
 use ligand_protocol::limits::{DELETE_DEVICES_MAX, DISPLAY_NAME_CHARS_MAX};
 use ligand_protocol::session::EndReason;
 use ligand_protocol::uia::{Flows, Operation, Stage};
 use ligand_storage::audit::AuditEvent;
-use ligand_storage::devices::Device;
+use ligand_storage::devices::{Device, NewDevice};
 use ligand_storage::live::LiveSession;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,9 +17,9 @@ use serde_json::{Value, json};
 use super::uia;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Authenticated, Caller, Object, OptionalObject};
+use crate::extract::{Caller, Object, OptionalObject};
+use crate::identity::{Asserted, GuestsToo, Identity};
 use crate::middleware::RequestId;
-use crate::standing::GuestsToo;
 
 /// A device on the wire.
 #[derive(Serialize)]
@@ -44,8 +45,8 @@ impl From<Device> for DeviceBody {
 }
 
 /// `GET /devices`.
-pub async fn list(State(app): State<App>, GuestsToo(session): GuestsToo) -> Result<Json<Value>, ApiError> {
-    let devices = app.store.devices_of(session.user.key).await?;
+pub async fn list(State(app): State<App>, GuestsToo(identity): GuestsToo) -> Result<Json<Value>, ApiError> {
+    let devices = app.store.devices_of(identity.user()).await?;
     let devices: Vec<DeviceBody> = devices.into_iter().map(Into::into).collect();
     Ok(Json(json!({"devices": devices})))
 }
@@ -53,41 +54,79 @@ pub async fn list(State(app): State<App>, GuestsToo(session): GuestsToo) -> Resu
 /// `GET /devices/{deviceId}`.
 pub async fn get(
     State(app): State<App>,
-    GuestsToo(session): GuestsToo,
+    GuestsToo(identity): GuestsToo,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeviceBody>, ApiError> {
     let id = in_path(id).ok_or_else(no_such_device)?;
-    let device = app.store.find_device(session.user.key, &id).await?;
+    let device = app.store.find_device(identity.user(), &id).await?;
     device.map(|device| Json(device.into())).ok_or_else(no_such_device)
 }
 
-/// `PUT /devices/{deviceId}`: renames.
+/// `PUT /devices/{deviceId}`: renames. For an application service it also creates.
 pub async fn put(
     State(app): State<App>,
-    GuestsToo(session): GuestsToo,
+    GuestsToo(identity): GuestsToo,
     id: Result<Path<String>, PathRejection>,
+    caller: Caller,
     body: Object,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let id = in_path(id).ok_or_else(no_such_device)?;
-    let user = session.user.key;
-    let known = match body.text("display_name")?.map(display_name).transpose()? {
-        Some(name) => app.store.rename_device(user, &id, Some(&name)).await?,
+    let user = identity.user();
+    let name = body.text("display_name")?.map(display_name).transpose()?;
+    let known = match &name {
+        Some(name) => app.store.rename_device(user, &id, Some(name)).await?,
         // Not given: the name is unchanged, but the device must exist.
         None => app.store.find_device(user, &id).await?.is_some(),
     };
-    if known { Ok(Json(json!({}))) } else { Err(no_such_device()) }
+    let status = match identity {
+        _ if known => StatusCode::OK,
+        Identity::Session(_) => return Err(no_such_device()),
+        Identity::Asserted(asserted) => create(&app, &asserted, &id, name, &caller).await?,
+    };
+    Ok((status, Json(json!({}))))
+}
+
+/// A device without a session, which only an application service can use. Of two requests at once
+/// one has created it, and the other finds it there.
+async fn create(
+    app: &App,
+    asserted: &Asserted,
+    id: &DeviceId,
+    name: Option<String>,
+    caller: &Caller,
+) -> Result<StatusCode, ApiError> {
+    let now = app.clock.now();
+    app.limiters.service(&asserted.service, now)?;
+    let user = asserted.user.key;
+    let event = asserted.event("device_created", caller, now);
+    match app.store.create_device(user, id, name.as_deref(), &event).await? {
+        NewDevice::Created => Ok(StatusCode::CREATED),
+        NewDevice::Exists => {
+            if name.is_some() {
+                app.store.rename_device(user, id, name.as_deref()).await?;
+            }
+            Ok(StatusCode::OK)
+        }
+        NewDevice::NoSuchUser => Err(ApiError::user_deactivated()),
+    }
 }
 
 /// `DELETE /devices/{deviceId}`. A device that is gone already is no error.
 pub async fn delete(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
-    Authenticated(session): Authenticated,
+    identity: Identity,
     id: Result<Path<String>, PathRejection>,
     caller: Caller,
     OptionalObject(body): OptionalObject,
 ) -> Result<Json<Value>, ApiError> {
     let device = in_path(id);
+    let session = match identity {
+        Identity::Session(session) => session,
+        Identity::Asserted(asserted) => {
+            return forget_unasked(&app, &asserted, device.as_slice(), &caller).await;
+        }
+    };
     let path = device.as_ref().map_or("", DeviceId::as_str);
     let protected =
         protected(&app, Operation::DeleteDevice, &session, &body, Some(path), &caller, request_id)?;
@@ -98,7 +137,7 @@ pub async fn delete(
 pub async fn delete_several(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
-    Authenticated(session): Authenticated,
+    identity: Identity,
     caller: Caller,
     body: Object,
 ) -> Result<Json<Value>, ApiError> {
@@ -116,6 +155,10 @@ pub async fn delete_several(
     let mut devices: Vec<DeviceId> = devices.iter().filter_map(|id| DeviceId::parse(id).ok()).collect();
     devices.sort_unstable();
     devices.dedup();
+    let session = match identity {
+        Identity::Session(session) => session,
+        Identity::Asserted(asserted) => return forget_unasked(&app, &asserted, &devices, &caller).await,
+    };
     let protected = protected(&app, Operation::DeleteDevices, &session, &body, None, &caller, request_id)?;
     forget(&protected, &session, &devices).await
 }
@@ -162,6 +205,22 @@ async fn forget(
     if !app.store.delete_devices(session.user.key, devices, Some(&asked), &event).await? {
         return Err(protected.overtaken().await?);
     }
+    app.metrics.ended(EndReason::DeviceDeleted);
+    Ok(Json(json!({})))
+}
+
+/// For an application service, which has nothing to prove but its token (since v1.17).
+async fn forget_unasked(
+    app: &App,
+    asserted: &Asserted,
+    devices: &[DeviceId],
+    caller: &Caller,
+) -> Result<Json<Value>, ApiError> {
+    let event = AuditEvent {
+        detail: Some(format!("{} devices", devices.len())),
+        ..asserted.event(EndReason::DeviceDeleted.as_str(), caller, app.clock.now())
+    };
+    app.store.delete_devices(asserted.user.key, devices, None, &event).await?;
     app.metrics.ended(EndReason::DeviceDeleted);
     Ok(Json(json!({})))
 }

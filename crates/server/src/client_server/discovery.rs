@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::Authenticated;
+use crate::identity::Identity;
 
 /// The releases that had `/tokenrefresh`; they are not claimed where it is switched off.
 const WITH_TOKENREFRESH: [&str; 3] = ["r0.0.1", "r0.1.0", "r0.2.0"];
@@ -29,15 +29,21 @@ pub async fn versions(State(app): State<App>) -> Json<Value> {
 }
 
 /// `GET /capabilities`.
-pub async fn capabilities(State(app): State<App>, Authenticated(session): Authenticated) -> Json<Value> {
-    let get_login_token = app.config.sign_in.login_tokens && session.api == Api::Legacy;
+pub async fn capabilities(State(app): State<App>, identity: Identity) -> Json<Value> {
+    // Who is signed in may ask for more than whoever an application service acts as.
+    let session = match &identity {
+        Identity::Session(session) => Some(session),
+        Identity::Asserted(_) => None,
+    };
+    let get_login_token =
+        app.config.sign_in.login_tokens && session.is_some_and(|session| session.api == Api::Legacy);
     let mut capabilities = json!({
         "m.change_password": {"enabled": true},
         "m.3pid_changes": {"enabled": false},
         "m.get_login_token": {"enabled": get_login_token},
     });
     // Left out where nothing of it is allowed.
-    if session.user.admin && !session.user.suspended {
+    if session.is_some_and(|session| session.user.admin && !session.user.suspended) {
         capabilities["m.account_moderation"] = json!({"suspend": true, "lock": true});
     }
     Json(json!({"capabilities": capabilities}))

@@ -4,12 +4,11 @@
 
 use axum::Json;
 use ligand_protocol::ids::{DeviceId, Localpart, UserKey};
-use ligand_protocol::registration::generated_name;
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::users::{Created, NewUser, Registration, Upgrade};
 use serde_json::{Map, Value};
 
-use super::register::{name_taken, refused_name};
+use super::register::{generated, is_kept, kept, name_taken};
 use super::{login, signed_in};
 use crate::app::App;
 use crate::error::ApiError;
@@ -30,7 +29,7 @@ pub(super) async fn register(
     app.limiters.registration(caller.address, now)?;
     let new = NewUser {
         key: UserKey::generate(app.random()?),
-        localpart: generated_name(app.random()?, &app.config.server_name).map_err(refused_name)?,
+        localpart: generated(app)?,
         password_hash: None,
         admin: false,
         guest: true,
@@ -57,7 +56,8 @@ pub(super) async fn register(
 /// The guest whom a registration makes a user, by the access token and the name of the account.
 ///
 /// # Errors
-/// 401 for a token that is none; 403 for one that is no guest's, or another's.
+/// 401 for a token that is none; 403 for one that is no guest's, or another's; 400 for a name that is
+/// kept for an application service by now.
 pub(super) async fn upgrading(app: &App, body: &Object) -> Result<Option<(Upgrade, Localpart)>, ApiError> {
     let Some(token) = body.text("guest_access_token")? else { return Ok(None) };
     let name = body.required_text("username")?;
@@ -67,6 +67,9 @@ pub(super) async fn upgrading(app: &App, body: &Object) -> Result<Option<(Upgrad
         return Err(no_guest());
     }
     let name = Localpart::parse(name, &app.config.server_name).map_err(|_| no_guest())?;
+    if is_kept(app, &name) {
+        return Err(kept());
+    }
     let user = &session.user;
     Ok(Some((Upgrade { guest: user.key, epoch: user.owner.epoch, session: session.id }, name)))
 }

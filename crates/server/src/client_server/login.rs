@@ -22,10 +22,10 @@ use ligand_storage::users::{PasswordHash, User};
 use serde_json::{Map, Value, json};
 
 use super::login_token::{self, TOKEN};
-use super::signed_in;
+use super::{application_service, signed_in};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Caller, Object, Surface};
+use crate::extract::{Caller, Object, ServiceToken, Surface};
 use crate::limiters::AccountName;
 use crate::mail::notices;
 use crate::middleware::RequestId;
@@ -40,6 +40,9 @@ pub async fn get(State(app): State<App>) -> Json<Value> {
     let mut flows = vec![json!({"type": PASSWORD})];
     if app.config.sign_in.login_tokens {
         flows.push(json!({"type": TOKEN, "get_login_token": true}));
+    }
+    if !app.application_services.is_empty() {
+        flows.push(json!({"type": application_service::TYPE}));
     }
     Json(json!({"flows": flows}))
 }
@@ -64,10 +67,17 @@ pub async fn post(
     State(app): State<App>,
     Extension(request): Extension<RequestId>,
     surface: Surface,
+    token: ServiceToken,
     caller: Caller,
     body: Result<Object, ApiError>,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
-    let signed_in = async { sign_in(&app, request, surface, &caller, &body?).await };
+    let signed_in = async {
+        let body = body?;
+        if body.text("type")? == Some(application_service::TYPE) {
+            return application_service::sign_in(&app, token, surface, &caller, &body).await;
+        }
+        sign_in(&app, request, surface, &caller, &body).await
+    };
     signed_in.await.map_err(|error| if surface == Surface::Old { error.in_2015() } else { error })
 }
 
@@ -363,7 +373,11 @@ fn security_line(caller: &Caller, user: &str, request: RequestId, why: &'static 
 }
 
 /// The account changed between the verification and the commit.
-async fn changed_meanwhile(app: &App, user: &User, otherwise: ApiError) -> Result<ApiError, ApiError> {
+pub(super) async fn changed_meanwhile(
+    app: &App,
+    user: &User,
+    otherwise: ApiError,
+) -> Result<ApiError, ApiError> {
     let state = app.store.load_user(user.key).await?.map(|user| user.state);
     Ok(match state {
         Some(AccountState::Locked) => ApiError::user_locked(),

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod admin;
+pub mod application_service;
 pub mod deactivate;
 pub mod devices;
 pub mod discovery;

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{Localpart, UserKey};
+use ligand_protocol::limits::CONFLICT_ATTEMPTS_MAX;
 use ligand_protocol::password::{NormalisedPassword, Owner};
 use ligand_protocol::registration::{NameRefused, generated_name, requested_name};
 use ligand_protocol::uia::{Failure, Flows, Operation, UiaSession};
@@ -17,10 +18,10 @@ use ligand_storage::threepids::Proved;
 use ligand_storage::users::{Created, NewUser, Registration};
 use serde_json::{Map, Value, json};
 
-use super::{guests, login, signed_in, threepid, uia};
+use super::{application_service, guests, login, signed_in, threepid, uia};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Caller, Object, Surface, query_param};
+use crate::extract::{Caller, Object, ServiceToken, Surface, query_param};
 use crate::middleware::RequestId;
 use crate::tokens;
 
@@ -30,6 +31,7 @@ pub async fn post(
     Extension(request_id): Extension<RequestId>,
     RawQuery(query): RawQuery,
     surface: Surface,
+    token: ServiceToken,
     caller: Caller,
     body: Object,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
@@ -37,6 +39,9 @@ pub async fn post(
         None | Some("user") => {}
         Some("guest") => return guests::register(&app, &caller, &body).await,
         Some(_) => return Err(ApiError::invalid_param("kind must be user or guest.")),
+    }
+    if body.text("type")? == Some(application_service::TYPE) {
+        return application_service::register(&app, token, surface, &caller, &body).await;
     }
     let flows = flows(&app)?;
     // The answer tells whether a name is free, before any stage.
@@ -68,7 +73,7 @@ pub async fn post(
     app.limiters.registration(caller.address, now)?;
     let localpart = match name {
         Some(name) => name,
-        None => generated_name(app.random()?, &app.config.server_name).map_err(refused_name)?,
+        None => generated(&app)?,
     };
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let key = match upgrade {
@@ -122,13 +127,16 @@ pub async fn post(
         }
     }
     app.metrics.registered("success");
-    let mut reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);
-    if inhibit_login {
-        for key in ["access_token", "refresh_token", "expires_in_ms", "device_id", "well_known"] {
-            reply.remove(key);
-        }
+    let reply = signed_in(&app, localpart.as_str(), device_id.as_str(), &issued);
+    Ok(Json(if inhibit_login { without_login(reply) } else { reply }))
+}
+
+/// The reply with `inhibit_login`.
+pub(super) fn without_login(mut reply: Map<String, Value>) -> Map<String, Value> {
+    for key in ["access_token", "refresh_token", "expires_in_ms", "device_id", "well_known"] {
+        reply.remove(key);
     }
-    Ok(Json(reply))
+    reply
 }
 
 /// The addresses that the stages have proved.
@@ -187,7 +195,33 @@ async fn requested(app: &App, body: &Object) -> Result<Option<Localpart>, ApiErr
     Ok(Some(name))
 }
 
+/// A name for who asked for none. Drawn again if it is kept for an application service.
+///
+/// # Errors
+/// 400 `M_EXCLUSIVE` when all are; 503.
+pub(super) fn generated(app: &App) -> Result<Localpart, ApiError> {
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let name = generated_name(app.random()?, &app.config.server_name).map_err(refused_name)?;
+        if !is_kept(app, &name) {
+            return Ok(name);
+        }
+    }
+    Err(kept())
+}
+
+/// Whether a name is in an exclusive namespace.
+pub(super) fn is_kept(app: &App, name: &Localpart) -> bool {
+    app.application_services.keep(name, &app.config.server_name, None)
+}
+
+pub(super) fn kept() -> ApiError {
+    ApiError::bad_request("M_EXCLUSIVE", "This user name is kept for an application service.")
+}
+
 async fn free(app: &App, name: &Localpart) -> Result<(), ApiError> {
+    if is_kept(app, name) {
+        return Err(kept());
+    }
     match app.store.find_user(name).await? {
         None => Ok(()),
         Some(_) => Err(name_taken()),

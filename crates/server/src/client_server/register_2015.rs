@@ -9,10 +9,10 @@ use ligand_protocol::uia::{Operation, Refusal, Stage};
 use serde_json::{Map, Value, json};
 
 use super::uia::page::{OnPage, Standing};
-use super::{login, register};
+use super::{application_service, login, register};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{Caller, Object, Surface};
+use crate::extract::{Caller, Object, ServiceToken, Surface};
 use crate::middleware::RequestId;
 
 /// `GET /register`: what is asked for.
@@ -36,6 +36,7 @@ pub async fn post(
     request_id: Extension<RequestId>,
     query: RawQuery,
     surface: Surface,
+    token: ServiceToken,
     caller: Caller,
     body: Object,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
@@ -43,15 +44,15 @@ pub async fn post(
     match kind.as_deref() {
         Some(login::PASSWORD) if !body.0.contains_key("auth") => {
             let today = as_today(&app, &caller, &body).await.map_err(ApiError::in_2015)?;
-            let registered = register::post(app, request_id, query, surface, caller, today).await;
+            let registered = register::post(app, request_id, query, surface, token, caller, today).await;
             registered.map_err(ApiError::in_2015)
         }
         // No stage: an application service says so in today's form, without `auth`.
-        Some("m.login.application_service") | None => {
-            register::post(app, request_id, query, surface, caller, body).await
+        Some(application_service::TYPE) | None => {
+            register::post(app, request_id, query, surface, token, caller, body).await
         }
         Some(_) if body.0.contains_key("auth") => {
-            register::post(app, request_id, query, surface, caller, body).await
+            register::post(app, request_id, query, surface, token, caller, body).await
         }
         Some(kind) => {
             let done = stage(&app, &caller, request_id.0, kind, &body).await;

@@ -243,6 +243,13 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "application_services",
+        doc: "Bridges and bots that act as many users; see [application-services.md](application-services.md).",
+        keys: &[
+            key!(application_services.directory, "Folder of their registration files, read at start: every file whose name ends in `.yaml` or `.yml`. Absent: there are no application services.", example r#""/etc/ligand/application-services""#),
+        ],
+    },
+    Section {
         name: "outgoing",
         doc: "Calls that Ligand makes to other servers, such as the ping of an application service.",
         keys: &[key!(outgoing.timeout, "How long a call may take as a whole.")],

@@ -85,6 +85,8 @@ registration.burst = 2
 [rate_limits.refresh]
 per_second = 1e1
 burst = 1_000
+[application_services]
+directory = "/etc/ligand/application-services"
 [outgoing]
 timeout = "5s"
 [compat]

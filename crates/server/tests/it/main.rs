@@ -9,6 +9,7 @@
 
 mod account;
 mod admin;
+mod application_services;
 mod auth_fallback;
 mod beside;
 mod bodies;

@@ -35,7 +35,10 @@ const ADMINISTRATORS_MAY: &[(&str, &str)] = &[
     ("PUT", "admin/lock/{userId}"),
 ];
 
-fn is_in(list: &[(&str, &str)], method: &str, path: &str) -> bool {
+/// What serves application services only: to everybody else it is forbidden, whatever they are.
+const SERVICES_MAY: &[(&str, &str)] = &[("POST", "appservice/{appserviceId}/ping")];
+
+pub fn is_in(list: &[(&str, &str)], method: &str, path: &str) -> bool {
     list.contains(&(method, path))
 }
 
@@ -87,7 +90,7 @@ both! {
         let client = user.log_in().await;
         let new_session = async || user.log_in().await.tokens.access_token;
         everywhere(&server, &client, new_session, |method, path, answer| {
-            if is_in(ADMINISTRATORS_MAY, method, path) {
+            if is_in(ADMINISTRATORS_MAY, method, path) || is_in(SERVICES_MAY, method, path) {
                 answer.expect(403, "M_FORBIDDEN");
             } else if is_in(SUSPENDED_MAY_NOT, method, path) {
                 answer.expect(403, "M_USER_SUSPENDED");
@@ -126,6 +129,8 @@ both! {
         everywhere(&server, &client, new_session, |method, path, answer| {
             if is_in(GUESTS_MAY, method, path) {
                 assert!([200, 400, 404].contains(&answer.status), "{answer:?}");
+            } else if is_in(SERVICES_MAY, method, path) {
+                answer.expect(403, "M_FORBIDDEN");
             } else {
                 answer.expect(403, "M_GUEST_ACCESS_FORBIDDEN");
             }

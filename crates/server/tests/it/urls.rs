@@ -52,6 +52,7 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("GET", &["unstable"], "org.ligand/validate/email", None),
     ("POST", &["unstable"], "org.ligand/validate/email", None),
     ("POST", &["unstable"], "org.ligand/validate/msisdn", None),
+    ("POST", &["v1"], "appservice/{appserviceId}/ping", Needed),
     ("GET", SINCE_R0, "devices", Needed),
     ("GET", SINCE_R0, "devices/{deviceId}", Needed),
     ("PUT", SINCE_R0, "devices/{deviceId}", Needed),
@@ -83,7 +84,7 @@ const ELSEWHERE: &[(&str, Token)] = &[
 /// A path with something in the place of its parameters.
 fn filled_in(path: &str) -> String {
     let path = path.replace("{deviceId}", "PHONE").replace("{userId}", "@alice:example.org");
-    path.replace("{type}", "m.login.dummy")
+    path.replace("{type}", "m.login.dummy").replace("{appserviceId}", "bridge")
 }
 
 fn all(server: &Server) -> Vec<(Request, Token)> {

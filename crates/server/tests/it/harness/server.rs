@@ -10,6 +10,7 @@ use ligand_protocol::seal::Pair;
 use ligand_protocol::session::Api;
 use ligand_protocol::token::{Minted, Presented, Secret, TokenKind};
 use ligand_server::app::App;
+use ligand_server::application_services::ApplicationServices;
 use ligand_server::clock::{Clock, Hands};
 use ligand_server::config::Config;
 use ligand_server::passwords::Passwords;
@@ -163,6 +164,20 @@ impl Server {
         assert_eq!(self.store().set_flag(user.key, flag, &self.event("user_suspended")).await, Ok(true));
     }
 
+    /// An account that is there already.
+    pub async fn find(&self, name: &str) -> User {
+        let localpart = Localpart::parse(name, &self.config.server_name).expect("a legal name");
+        let found = self.store().find_user(&localpart).await.expect("storage works").expect("a user");
+        User { name: name.to_owned(), key: found.key, address: Arc::clone(&self.address) }
+    }
+
+    pub async fn deactivate(&self, user: &User) {
+        let account = self.store().load_user(user.key).await.expect("storage works").expect("a user");
+        let event = self.event("deactivated");
+        let deactivated = self.store().deactivate(user.key, account.epoch, false, None, &event).await;
+        assert_eq!(deactivated, Ok(true));
+    }
+
     /// A registration token for so many accounts.
     pub async fn registration_token(&self, text: &str, uses: i64, expires_at: Option<i64>) {
         let token = ligand_storage::registration_tokens::RegistrationToken {
@@ -253,7 +268,8 @@ impl Server {
 async fn serve(config: &Config, url: &str, clock: &Clock) -> run::Server {
     let keys = keys::token_keys(&config.data_dir).expect("a key");
     let store = Store::open(&StoreOptions::new(url)).await.expect("the database opens");
-    let app = App::new(config.clone(), store, keys, clock.clone()).expect("threads start");
+    let services = ApplicationServices::read(config).expect("right registration files").services;
+    let app = App::new(config.clone(), services, store, keys, clock.clone()).expect("threads start");
     run::Server::serve(app).await.expect("a free port")
 }
 

@@ -310,6 +310,7 @@ pub fn statements() -> Vec<Statement> {
             params![1, "A", "new"],
             vec![param("user_id = $1", 1, 2), param("device_id = $2", 2, "Z")],
         ),
+        plain("devices::IN_USE", params![1], vec![param("id = $1", 1, 9), row("state = 0", LOCKED)]),
         plain(
             "uia::ADVANCE",
             params![NAME, 6, "[1]", NEW],
