@@ -63,8 +63,11 @@ unrefreshable_access_token_lifetime = "1h"
 oauth_retry_window = "0s"
 legacy_retry_window = "500ms"
 legacy_reuse_leeway = "1m"
+[sign_in]
+login_tokens = false
 [registration]
 mode = "token"
+guests = true
 email = "optional"
 [[registration.terms]]
 id = "privacy_policy"
