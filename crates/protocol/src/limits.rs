@@ -56,13 +56,21 @@ pub const OUTGOING_BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long an address can be validated, and the proof counts, after it was asked for: a slow mail
 /// and a person who finishes the form; short enough that a forgotten link is soon worth nothing.
 pub const VALIDATION_LIFETIME_MS: UnixMs = HOUR_MS;
-/// Wrong codes after which one message's code is dead: five guesses at six digits.
+/// Wrong codes after which one message's code is dead: five guesses at eight digits.
 pub const CODE_FAILURES_MAX: u32 = 5;
 
 /// Messages that one address may have sent: a household that signs up together, no mail bomb.
 pub const MESSAGE_RATE: RateLimit = RateLimit::one_in_ms(MINUTE_MS, 10);
-/// Messages to one recipient, whoever asks: a few lost mails, no nuisance.
+/// Messages that one address may have sent to one recipient: a few lost mails.
 pub const RECIPIENT_RATE: RateLimit = RateLimit::one_in_ms(10 * MINUTE_MS, 3);
+/// Messages to one recipient, whoever asks: no mail bomb, and more than one stranger alone can use
+/// up, so that the owner still gets a reset.
+pub const RECIPIENT_RATE_IN_ALL: RateLimit = RateLimit::one_in_ms(4 * MINUTE_MS, 12);
+/// Messages that wait, at most: past it nothing more is asked for, so that a flood does not keep
+/// what people wait for behind it for hours.
+pub const OUTBOX_MAX: i64 = 10_000;
+/// Addresses of one account: more than a person has, few enough that a notice goes to all.
+pub const THREEPIDS_MAX: usize = 10;
 /// How long a notice is tried: after three days of a broken mail server it is no news any more.
 pub const NOTICE_LIFETIME_MS: UnixMs = 3 * DAY_MS;
 /// How long sending one message may take in all; a mail server that is slower gets it again later.

@@ -65,7 +65,7 @@ impl Medium {
     }
 }
 
-/// The code of one message: 32 characters behind a link, six digits in a text message. It cannot
+/// The code of one message: 32 characters behind a link, eight digits in a text message. It cannot
 /// be printed by accident.
 #[derive(ZeroizeOnDrop)]
 pub struct Code(String);
@@ -103,7 +103,7 @@ fn code_of(derived: &[u8; 32], medium: Medium) -> String {
         Medium::Msisdn => {
             let mut number = [0; 8];
             number.copy_from_slice(&derived[..8]);
-            format!("{:06}", u64::from_be_bytes(number) % 1_000_000)
+            format!("{:08}", u64::from_be_bytes(number) % 100_000_000)
         }
     }
 }
@@ -253,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_message_has_six_digits() {
+    fn a_text_message_has_eight_digits() {
         for id in 0..50 {
             let code = Code::derive(&keys(), ValidationId([id; 16]), 1, Medium::Msisdn);
-            assert!(code.expose().len() == 6 && code.expose().bytes().all(|b| b.is_ascii_digit()));
+            assert!(code.expose().len() == 8 && code.expose().bytes().all(|b| b.is_ascii_digit()));
         }
     }
 

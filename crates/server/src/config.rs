@@ -209,6 +209,8 @@ pub struct Compat {
     pub tokenrefresh_reuse_ends_session: bool,
     /// On `r0`, return a refresh token to clients that did not say whether they want one.
     pub r0_always_refresh_token: bool,
+    /// On `r0` and `v2_alpha`, let `POST /account/3pid` add an address without a password.
+    pub threepid_without_password: bool,
 }
 
 /// `[email]`
@@ -335,6 +337,8 @@ impl Default for Config {
                 tokenrefresh_reuse_ends_session: false,
                 // Clients of r0.0 to r0.2 cannot ask and expect one.
                 r0_always_refresh_token: true,
+                // With a stolen token and a reset by mail, it takes an account over.
+                threepid_without_password: false,
             },
             email: Email::default(),
             sms: Sms::default(),

@@ -7,7 +7,7 @@ use ligand_protocol::UnixMs;
 use ligand_protocol::ids::{SessionId, UserKey};
 use ligand_protocol::limits::{
     AddressKey, CAPTCHA_RATE, KeyedBackoff, KeyedLimiter, LIMITER_KEYS_MAX, LOGIN_TOKEN_RATE, LOOKUP_RATE,
-    MESSAGE_RATE, OPENID_TOKEN_RATE, RECIPIENT_RATE, RateLimit, SERVICE_RATE,
+    MESSAGE_RATE, OPENID_TOKEN_RATE, RECIPIENT_RATE, RECIPIENT_RATE_IN_ALL, RateLimit, SERVICE_RATE,
 };
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -127,7 +127,10 @@ impl Limiters {
     /// 429.
     pub fn message(&self, address: IpAddr, recipient: &str, now: UnixMs) -> Result<(), ApiError> {
         self.take(&self.messages, MESSAGE_RATE, address.into(), now)?;
-        self.take(&self.recipients, RECIPIENT_RATE, AccountName::of(recipient), now)
+        let network = AddressKey::from(address);
+        let from_here = AccountName::of(&format!("{network:?} {recipient}"));
+        self.take(&self.recipients, RECIPIENT_RATE, from_here, now)?;
+        self.take(&self.recipients, RECIPIENT_RATE_IN_ALL, AccountName::of(recipient), now)
     }
 
     /// A login token to be made.

@@ -21,6 +21,12 @@ pub fn canonical(country: &str, typed: &str) -> Option<String> {
     DIGITS.contains(&digits.len()).then_some(digits)
 }
 
+/// Whether a text is a number in that form.
+#[must_use]
+pub fn is_canonical(text: &str) -> bool {
+    DIGITS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::canonical;

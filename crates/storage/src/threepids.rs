@@ -38,11 +38,13 @@ const ADD: &str = "INSERT INTO threepids (medium, address, user_id, validated_at
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (medium, address) DO NOTHING";
 const REMOVE: &str = "DELETE FROM threepids WHERE medium = $1 AND address = $2 AND user_id = $3";
 const REMOVE_ALL: &str = "DELETE FROM threepids WHERE user_id = $1";
+const STILL_OWNED: &str =
+    "UPDATE threepids SET user_id = user_id WHERE medium = $1 AND address = $2 AND user_id = $3";
 const ACTIVE: &str = "UPDATE users SET state = state WHERE id = $1 AND state <> 2";
 
 /// The statements that carry a guard, by name, for the test that removes each term of it.
 pub(crate) const GUARDED: &[(&str, &str)] =
-    &[("REMOVE", REMOVE), ("REMOVE_ALL", REMOVE_ALL), ("ACTIVE", ACTIVE)];
+    &[("REMOVE", REMOVE), ("REMOVE_ALL", REMOVE_ALL), ("STILL_OWNED", STILL_OWNED), ("ACTIVE", ACTIVE)];
 
 /// A proof and the address it stands for, for the batch that makes it an account's.
 #[derive(Debug, Clone)]
@@ -58,6 +60,11 @@ pub(crate) fn adding(user: UserKey, proved: &Proved) -> [Write; 2] {
         validations::consume(proved.validation, *added_at),
         Write::one(ADD, params![medium.as_str(), address.clone(), user, *validated_at, *added_at]),
     ]
+}
+
+/// The write that holds an address to its account.
+pub(crate) fn still_owned(user: UserKey, medium: Medium, address: &str) -> Write {
+    Write::one(STILL_OWNED, params![medium.as_str(), address, user])
 }
 
 /// The write that takes every address from an account that ends.

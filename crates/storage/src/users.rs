@@ -156,6 +156,17 @@ pub(crate) const GUARDED: &[(&str, &str)] = &[
     ("NO_ADMIN", NO_ADMIN),
 ];
 
+/// What a forgotten password is reset by.
+#[derive(Debug, Clone, Copy)]
+pub struct ResetProof<'a> {
+    pub validation: ValidationId,
+    /// The address that was proved, to be still the account's.
+    pub medium: Medium,
+    pub address: &'a str,
+    /// The authentication it was given in, with the revision it must still have.
+    pub uia: Option<([u8; 32], i64)>,
+}
+
 /// Whose session survives a password change, on which device.
 pub type Spared<'a> = (SessionId, Option<&'a DeviceId>);
 
@@ -350,14 +361,15 @@ impl Store {
         verified: Verified,
         hash: &PasswordHash,
         end_all: bool,
-        proof: (ValidationId, Option<([u8; 32], i64)>),
+        proof: &ResetProof<'_>,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let now = event.at;
         let Verified { epoch, password_changed_at } = verified;
-        let (validation, uia) = proof;
+        let ResetProof { validation, medium, address, uia } = *proof;
         let mut batch = vec![
             Write::one(SET_PASSWORD, params![user, epoch, password_changed_at, hash.0.clone(), now, end_all]),
+            threepids::still_owned(user, medium, address),
             validations::consume(validation, now),
         ];
         batch.extend(uia.map(|(id_hash, revision)| crate::uia::close(id_hash, revision)));

@@ -245,7 +245,8 @@ fn address(identifier: &Object) -> Result<Identifier, ApiError> {
             Identifier::Address(Medium::Email, canonical_email(address).unwrap_or_default())
         }
         Some(Medium::Msisdn) => {
-            Identifier::Address(Medium::Msisdn, address.trim_start_matches('+').to_owned())
+            let digits = Some(address.trim_start_matches('+')).filter(|digits| phone::is_canonical(digits));
+            Identifier::Address(Medium::Msisdn, digits.unwrap_or_default().to_owned())
         }
         // An unknown medium looks like any unknown user.
         None => Identifier::Address(Medium::Email, String::new()),

@@ -6,10 +6,10 @@ use axum::{Extension, Json};
 use ligand_protocol::ids::ValidationId;
 use ligand_protocol::session::EndReason;
 use ligand_protocol::uia::{Flows, Operation, Stage};
-use ligand_protocol::validation::Medium;
+use ligand_protocol::validation::{Medium, Validation};
 use ligand_storage::audit::AuditEvent;
 use ligand_storage::live::LiveSession;
-use ligand_storage::users::User;
+use ligand_storage::users::{ResetProof, User};
 use serde_json::{Value, json};
 
 use super::{register, uia};
@@ -37,7 +37,7 @@ pub async fn post(
     }
 }
 
-fn ways_to_prove_an_address(app: &App) -> Option<Flows> {
+pub(super) fn ways_to_prove_an_address(app: &App) -> Option<Flows> {
     let media = [(Medium::Email, Stage::EmailIdentity), (Medium::Msisdn, Stage::Msisdn)];
     let offered = media.into_iter().filter(|(medium, _)| app.mail.is_configured(*medium));
     Flows::new(offered.map(|(_, stage)| vec![stage]).collect())
@@ -70,6 +70,8 @@ async fn change(
     let password = password.ok_or_else(|| ApiError::missing_param("new_password"))?;
 
     let Some(asked) = passed.asked(session) else { return Err(protected.begin_again().await?) };
+    // A proof from a page would otherwise pay for any number of hashes.
+    app.limiters.login(caller.address, app.clock.now())?;
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let user = session.user.key;
     let now = app.clock.now();
@@ -125,10 +127,15 @@ async fn reset(
     let Some(validation) = passed.session.validations().next() else {
         return Err(protected.begin_again().await?);
     };
-    let Some(user) = owner_of(app, validation).await? else {
+    let Some((validation, user)) = owner_of(app, validation).await? else {
         return Err(ApiError::not_found("This address belongs to no account."));
     };
+    // What was proved before the last change of the password may be what it was changed for.
+    if validation.validated_at < user.password_changed_at {
+        return Err(protected.begin_again().await?);
+    }
     let password = register::chosen(app, text, &user.localpart)?;
+    app.limiters.login(caller.address, app.clock.now())?;
     let hash = app.passwords.hash(password, app.random()?).await.map_err(|_| ApiError::limited(2_000))?;
     let now = app.clock.now();
     let event = AuditEvent {
@@ -137,8 +144,13 @@ async fn reset(
         notice: notices::password(&app.config, &user.localpart, Some(caller), now),
         ..caller.event("password_reset", now)
     };
-    let proof = (validation, passed.close);
-    if !app.store.reset_password(user.key, user.verified(), &hash, logout_devices, proof, &event).await? {
+    let proof = ResetProof {
+        validation: validation.id,
+        medium: validation.medium,
+        address: &validation.address,
+        uia: passed.close,
+    };
+    if !app.store.reset_password(user.key, user.verified(), &hash, logout_devices, &proof, &event).await? {
         return Err(protected.begin_again().await?);
     }
     app.mail.wake();
@@ -148,11 +160,9 @@ async fn reset(
     Ok(Json(json!({})))
 }
 
-/// Whose address was validated, as it is now.
-async fn owner_of(app: &App, validation: ValidationId) -> Result<Option<User>, ApiError> {
-    let Some(validation) = app.store.load_validation(validation).await? else { return Ok(None) };
-    match app.store.owner_of(validation.medium, &validation.address).await? {
-        Some(key) => Ok(app.store.load_user(key).await?),
-        None => Ok(None),
-    }
+/// What was validated, and whose it is now.
+async fn owner_of(app: &App, id: ValidationId) -> Result<Option<(Validation, User)>, ApiError> {
+    let Some(validation) = app.store.load_validation(id).await? else { return Ok(None) };
+    let user = app.store.find_user_by_address(validation.medium, &validation.address).await?;
+    Ok(user.map(|user| (validation, user)))
 }

@@ -96,8 +96,11 @@ pub async fn post(
         detail: uia::stages::agreed(&app, &passed.session),
         ..caller.event(if upgrade.is_some() { "guest_upgraded" } else { "register" }, now)
     };
+    let Some(threepids) = proved(&app, &passed.session, now).await? else {
+        return Err(protected.spent(passed, Failure::ThirdParty).await?);
+    };
     let with = Registration {
-        threepids: proved(&app, &passed.session, now).await?,
+        threepids,
         token: passed.session.registration_token(),
         uia: passed.close,
         session: (!inhibit_login).then_some((&device_id, initial_display_name, &opened)),
@@ -139,14 +142,16 @@ pub(super) fn without_login(mut reply: Map<String, Value>) -> Map<String, Value>
     reply
 }
 
-/// The addresses that the stages have proved.
-async fn proved(app: &App, session: &UiaSession, now: UnixMs) -> Result<Vec<Proved>, ApiError> {
+/// The addresses that the stages have proved; `None` if a proof is gone, used by somebody faster.
+async fn proved(app: &App, session: &UiaSession, now: UnixMs) -> Result<Option<Vec<Proved>>, ApiError> {
     let mut proved = Vec::new();
     for id in session.validations() {
-        let validation = app.store.load_validation(id).await?;
-        proved.extend(validation.map(|validation| threepid::given(validation, now)));
+        match app.store.load_validation(id).await? {
+            Some(validation) => proved.push(threepid::given(validation, now)),
+            None => return Ok(None),
+        }
     }
-    Ok(proved)
+    Ok(Some(proved))
 }
 
 /// `GET /register/available`.

@@ -10,7 +10,8 @@ use axum::routing::{self, MethodRouter};
 use data_encoding::HEXLOWER;
 use ligand_protocol::UnixMs;
 use ligand_protocol::ids::ValidationId;
-use ligand_protocol::limits::{CONFLICT_ATTEMPTS_MAX, VALIDATION_LIFETIME_MS};
+use ligand_protocol::limits::{CONFLICT_ATTEMPTS_MAX, OUTBOX_MAX, VALIDATION_LIFETIME_MS};
+use ligand_protocol::uia::Stage;
 use ligand_protocol::validation::{
     Medium, Purpose, Submitted, Validation, canonical_email, is_opaque, secret_hash,
 };
@@ -26,6 +27,9 @@ use crate::phone;
 /// Where the link in a mail leads, and where clients submit the digits of a text message.
 pub const SUBMIT_PATH: &str = "/_matrix/client/unstable/org.ligand/validate";
 
+/// What a client is told to wait while too many messages do.
+const OUTBOX_FULL_WAIT_MS: i64 = 60_000;
+
 /// Longest link to go on to after an address is validated.
 const NEXT_LINK_BYTES_MAX: usize = 2_048;
 
@@ -33,10 +37,18 @@ const NEXT_LINK_BYTES_MAX: usize = 2_048;
 pub fn post(purpose: Purpose, medium: Medium) -> MethodRouter<App> {
     // A token is not needed; a bad one is refused all the same (digest §5 C12).
     routing::post(
-        move |State(app): State<App>, _: IfAuthenticated, caller: Caller, body: Object| async move {
+        move |State(app): State<App>,
+              asking: IfAuthenticated,
+              caller: Caller,
+              body: Result<Object, ApiError>| async move {
+            // Text messages cost money: strangers have none sent to numbers that are nobody's yet.
+            if (purpose, medium) == (Purpose::AccountThreepid, Medium::Msisdn) && asking.0.is_none() {
+                return Err(ApiError::missing_token());
+            }
+            let body = body?;
             let wish = Wish::read(&app, &body, purpose, medium)?;
             let id = ask(&app, &caller, &wish).await?;
-            Ok::<_, ApiError>(Json(answer(&app, id, medium)))
+            Ok(Json(answer(&app, id, medium)))
         },
     )
 }
@@ -54,7 +66,11 @@ pub struct Wish<'a> {
 impl<'a> Wish<'a> {
     fn read(app: &App, body: &'a Object, purpose: Purpose, medium: Medium) -> Result<Self, ApiError> {
         if purpose == Purpose::Register {
-            register::flows(app)?;
+            let flows = register::flows(app)?;
+            let asked_for = flows.iter().any(|flow| flow.stages().contains(&stage(medium)));
+            if !asked_for {
+                return Err(not_supported(purpose));
+            }
         }
         let secret = client_secret(body, "client_secret")?;
         let address = canonical(body, medium)?;
@@ -95,6 +111,13 @@ pub fn canonical(body: &Object, medium: Medium) -> Result<String, ApiError> {
 pub fn client_secret<'a>(body: &'a Object, key: &str) -> Result<&'a str, ApiError> {
     let secret = body.required_text(key)?;
     if is_opaque(secret) { Ok(secret) } else { Err(ApiError::invalid_param(format!("{key} is malformed."))) }
+}
+
+const fn stage(medium: Medium) -> Stage {
+    match medium {
+        Medium::Email => Stage::EmailIdentity,
+        Medium::Msisdn => Stage::Msisdn,
+    }
 }
 
 /// Only what a browser may be sent on to.
@@ -150,6 +173,9 @@ pub async fn ask(app: &App, caller: &Caller, wish: &Wish<'_>) -> Result<Validati
         }
         if !paid {
             app.limiters.message(caller.address, &wish.address, now)?;
+            if app.store.outbox_depth().await? >= OUTBOX_MAX {
+                return Err(ApiError::limited(OUTBOX_FULL_WAIT_MS));
+            }
             paid = true;
         }
         let next = Validation {

@@ -5,6 +5,7 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use ligand_protocol::limits::THREEPIDS_MAX;
 use ligand_protocol::uia::{Flows, Operation, Stage};
 use ligand_protocol::validation::{Medium, Purpose, Validation, canonical_email};
 use ligand_storage::audit::AuditEvent;
@@ -19,6 +20,7 @@ use crate::error::ApiError;
 use crate::extract::{Authenticated, Caller, Object, Surface};
 use crate::mail::notices;
 use crate::middleware::RequestId;
+use crate::phone;
 use crate::standing::Unsuspended;
 
 /// `GET /account/3pid`.
@@ -71,9 +73,9 @@ pub async fn add(
     }
 }
 
-/// `POST /account/3pid`, deprecated: adds an address without asking for a password. The clients of
-/// `r0` know nothing else; on `v3` a stolen token would be enough to take an account over, so there
-/// it is refused (digest §5 C8).
+/// `POST /account/3pid`, deprecated: adds an address without asking for a password. With it a stolen
+/// token would be enough to take an account over, so it is off; operators who have clients that
+/// know nothing else may serve it, on the old paths (digest §5 C8).
 pub async fn add_deprecated(
     State(app): State<App>,
     Authenticated(session): Authenticated,
@@ -82,7 +84,7 @@ pub async fn add_deprecated(
     body: Object,
 ) -> Result<Json<Value>, ApiError> {
     super::legacy_only(&session)?;
-    if surface == Surface::Today {
+    if surface == Surface::Today || !app.config.compat.threepid_without_password {
         return Err(ApiError::forbidden("Use /account/3pid/add to add an address."));
     }
     let failed =
@@ -114,6 +116,9 @@ async fn give(
     let now = app.clock.now();
     if app.store.owner_of(proof.medium, &proof.address).await? == Some(session.user.key) {
         return Ok(Added::Done);
+    }
+    if app.store.threepids_of(session.user.key).await?.len() >= THREEPIDS_MAX {
+        return Err(ApiError::forbidden("This account has as many addresses as it may have."));
     }
     let event = event(app, session, caller, proof.medium, true);
     let added = app.store.add_threepid(session.user.key, asked, &given(proof, now), &event).await?;
@@ -187,7 +192,10 @@ fn named(body: &Object) -> Result<(Medium, String), ApiError> {
     let address = body.required_text("address")?;
     let address = match medium {
         Medium::Email => canonical_email(address),
-        Medium::Msisdn => Some(address.trim_start_matches('+').to_owned()),
+        Medium::Msisdn => {
+            let digits = address.trim_start_matches('+');
+            phone::is_canonical(digits).then(|| digits.to_owned())
+        }
     };
     Ok((medium, address.ok_or_else(|| ApiError::invalid_param("address is malformed."))?))
 }

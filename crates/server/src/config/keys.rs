@@ -53,7 +53,10 @@ impl Key {
 
     /// Whether its value may hold a secret and must not be echoed.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.name, "database.url" | "captcha.secret" | "email.password" | "sms.hook_token")
+        matches!(
+            self.name,
+            "database.url" | "captcha.secret" | "email.password" | "sms.hook_token" | "sms.hook_url"
+        )
     }
 }
 
@@ -277,6 +280,10 @@ pub(super) static SECTIONS: &[Section] = &[
             key!(
                 compat.r0_always_refresh_token,
                 "On `r0` paths, give a refresh token to clients that did not say whether they want one. Clients of r0.0 to r0.2 cannot ask."
+            ),
+            key!(
+                compat.threepid_without_password,
+                "On `r0` and `v2_alpha` paths, let `POST /account/3pid` add an address without asking for a password. Whoever steals an access token can then take the account over."
             ),
         ],
     },

@@ -58,7 +58,7 @@ pub async fn ask(
     Ok(Some(HEXLOWER.encode(&id.0)))
 }
 
-/// The `auth` that the proof makes; six digits are submitted first.
+/// The `auth` that the proof makes; the digits of a text message are submitted first.
 ///
 /// # Errors
 /// 400 without a `sid`; 429; 503.

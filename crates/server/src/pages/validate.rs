@@ -3,8 +3,8 @@
 //! who asked. There the person presses a button.
 
 use axum::extract::{FromRequest as _, RawQuery, Request, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use ligand_protocol::validation::{Purpose, Validation};
 use minijinja::context;
@@ -68,21 +68,17 @@ pub async fn post(State(app): State<App>, caller: Caller, request: Request) -> R
 
 async fn confirm(app: &App, caller: &Caller, sid: &str, code: &str) -> Response {
     match submit(app, caller, sid, None, code).await {
-        Ok(Validation { next_link: Some(link), .. }) => go_on(&link),
-        Ok(_) => app.pages.answer(Ok(Page::new("validated.html", context! {}))),
+        Ok(Validation { next_link, .. }) => {
+            // Whoever asked chose it, and that may be anybody: the person sees where it leads.
+            let uri = next_link.as_deref().and_then(|link| link.parse::<Uri>().ok());
+            let host = uri.as_ref().and_then(Uri::host);
+            app.pages.answer(Ok(Page::new("validated.html", context! { next_link, host })))
+        }
         Err(error) if error.status() == StatusCode::BAD_REQUEST => app.pages.answer(Err(PageError::new(
             StatusCode::BAD_REQUEST,
             "This link does not work any more",
             "It is too old, or a newer message was sent. Please go back to your app and ask for a new one.",
         ))),
         Err(error) => app.pages.answer(Err(error.into())),
-    }
-}
-
-/// To where the client that asked wants the person next.
-fn go_on(link: &str) -> Response {
-    match HeaderValue::try_from(link) {
-        Ok(link) => (StatusCode::FOUND, [(LOCATION, link)]).into_response(),
-        Err(_) => StatusCode::NO_CONTENT.into_response(),
     }
 }

@@ -6,7 +6,7 @@ use ligand_protocol::ids::ValidationId;
 use ligand_protocol::validation::{Medium, Purpose, Validation, secret_hash};
 use ligand_storage::Store;
 use ligand_storage::threepids::{Added, Proved, Threepid};
-use ligand_storage::users::{Created, NewUser, PasswordHash, Registration, Upgrade};
+use ligand_storage::users::{Created, NewUser, PasswordHash, Registration, ResetProof, Upgrade};
 
 use crate::on_both;
 use crate::world::*;
@@ -179,10 +179,14 @@ on_both! {
         let proof = validated(&store, Purpose::AccountPassword, "a").await;
         let verified = load_user(&store, held.user).await.verified();
         let hash = PasswordHash("new".into());
-        let reset = |verified| {
-            let (store, hash) = (&store, &hash);
-            async move { store.reset_password(held.user, verified, hash, true, (proof.id, None), &event("reset")).await }
+        let by = ResetProof { validation: proof.id, medium: Medium::Email, address: ADDRESS, uia: None };
+        let reset = async |verified| {
+            store.reset_password(held.user, verified, &hash, true, &by, &event("reset")).await
         };
+        assert_eq!(reset(verified).await, Ok(false), "the address is nobody's");
+        let own = validated(&store, Purpose::AccountThreepid, "b").await;
+        let added = store.add_threepid(alice, None, &proved(&own, ADDRESS), &event("threepid_added")).await;
+        assert_eq!(added, Ok(Added::Done));
         assert_eq!(reset(verified).await, Ok(true));
         assert_eq!(load_user(&store, held.user).await.password_hash, Some(hash.clone()));
         assert!(store.find_device(held.user, &held.device).await.unwrap().is_none());

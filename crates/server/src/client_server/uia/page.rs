@@ -10,7 +10,7 @@ use ligand_protocol::uia::{
 
 use super::{Named, Protected, challenge, find, id_hash, new_name, store};
 use crate::app::App;
-use crate::client_server::register;
+use crate::client_server::{password, register};
 use crate::error::ApiError;
 use crate::extract::{Caller, Object};
 use crate::middleware::RequestId;
@@ -160,6 +160,8 @@ impl<'a> OnPage<'a> {
 fn flows(app: &App, session: &UiaSession) -> Option<Flows> {
     match session.operation {
         Operation::Register => register::flows(app).ok(),
+        // Nobody is signed in: the password was forgotten.
+        Operation::AccountPassword if session.user.is_none() => password::ways_to_prove_an_address(app),
         Operation::AccountPassword
         | Operation::AccountDeactivate
         | Operation::DeleteDevice

@@ -369,6 +369,15 @@ pub fn statements() -> Vec<Statement> {
                 param("user_id = $3", 3, 2),
             ],
         ),
+        plain(
+            "threepids::STILL_OWNED",
+            params!["email", "alice@example.org", 1],
+            vec![
+                param("medium = $1", 1, "msisdn"),
+                param("address = $2", 2, "c@d"),
+                param("user_id = $3", 3, 2),
+            ],
+        ),
         plain("threepids::REMOVE_ALL", params![1], vec![param("user_id = $1", 1, 2)]),
         plain(
             "threepids::ACTIVE",
