@@ -4,7 +4,13 @@ import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-globalThis.crypto ??= webcrypto; // the SDK needs it; node 18 does not show it unasked
+// The SDK needs both; node 18 does not show the first unasked, node 20 has no second.
+globalThis.crypto ??= webcrypto;
+Promise.withResolvers ??= () => {
+    const deferred = {};
+    deferred.promise = new Promise((resolve, reject) => Object.assign(deferred, { resolve, reject }));
+    return deferred;
+};
 
 let passed = 0;
 let failed = 0;
@@ -42,10 +48,26 @@ export async function rejection(promise) {
     }
 }
 
+/** What a request was refused with, such as "401 M_FORBIDDEN with flows"; "answered" if it was not. */
+export async function refusal(promise) {
+    const error = await rejection(promise);
+    if (!error) return "answered";
+    if (!error.httpStatus) throw error;
+    return [error.httpStatus, error.errcode, error.data?.flows && "with flows"].filter(Boolean).join(" ");
+}
+
+/** Records that a request is refused with exactly this. */
+export async function refused(name, expected, promise) {
+    const got = await refusal(promise);
+    return check(name, got === expected, got);
+}
+
 /** matrix-js-sdk as installed under CLIENT_MODULES, which lies outside this tree. */
 export async function matrixJsSdk() {
     const require = createRequire(`${process.env.CLIENT_MODULES}/`);
-    return import(pathToFileURL(require.resolve("matrix-js-sdk")));
+    const sdk = await import(pathToFileURL(require.resolve("matrix-js-sdk")));
+    require("loglevel").getLogger("matrix").setLevel("silent", false); // of what takes no logger
+    return sdk;
 }
 
 /** A logger with nothing to say: the SDK logs to the console otherwise. */

@@ -85,6 +85,19 @@ pub struct Upgrade {
     pub session: SessionId,
 }
 
+impl Registration<'_> {
+    /// The writes that use up what was proved and give the account what comes of it, each with what
+    /// a conflict in it means. The account is there by then.
+    fn using_up(&self, user: UserKey, now: UnixMs) -> impl Iterator<Item = (Write, Created)> {
+        let token = self.token.map(|token| (registration_tokens::use_up(token, now), Created::TokenSpent));
+        let addresses = self.threepids.iter().flat_map(move |proved| {
+            let [consume, add] = threepids::adding(user, proved);
+            [(consume, Created::ProofSpent), (add, Created::AddressTaken)]
+        });
+        token.into_iter().chain(addresses)
+    }
+}
+
 /// How creating an account ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
@@ -242,13 +255,8 @@ impl Store {
             ),
             Created::NameTaken,
         );
-        if let Some(token) = with.token {
-            push(registration_tokens::use_up(token, new.now), Created::TokenSpent);
-        }
-        for proved in &with.threepids {
-            let [consume, add] = threepids::adding(new.key, proved);
-            push(consume, Created::ProofSpent);
-            push(add, Created::AddressTaken);
+        for (write, on_conflict) in with.using_up(new.key, new.now) {
+            push(write, on_conflict);
         }
         if let Some((device, name, opened)) = &with.session {
             batch.extend(self.opening(new.key, 0, device, name.clone(), opened));
@@ -281,11 +289,9 @@ impl Store {
         let mut batch = asked.user_first(guest);
         let auth_spent = with.uia.map(|_| batch.len() - 1);
         batch.push(Write::one(UPGRADE, params![guest, hash.0.clone(), event.at]));
-        let token_spent = with.token.map(|_| batch.len());
-        batch.extend(with.token.map(|token| registration_tokens::use_up(token, event.at)));
-        let proofs = batch.len();
-        batch.extend(with.threepids.iter().flat_map(|proved| threepids::adding(guest, proved)));
-        let after_proofs = batch.len();
+        let first = batch.len();
+        let (using_up, outcomes): (Vec<_>, Vec<_>) = with.using_up(guest, event.at).unzip();
+        batch.extend(using_up);
         match &with.session {
             Some((device, name, opened)) => {
                 let [device, end, open] = self.opening(guest, epoch, device, name.clone(), opened);
@@ -298,13 +304,10 @@ impl Store {
         Ok(match self.commit_notifying(batch, vec![Touched::User(guest)]).await? {
             Committed::Done(_) => Created::Done,
             Committed::Conflict { at } if Some(at) == auth_spent => Created::AuthSpent,
-            Committed::Conflict { at } if Some(at) == token_spent => Created::TokenSpent,
-            // Two writes each: the proof, the address.
-            Committed::Conflict { at } if (proofs..after_proofs).contains(&at) => match (at - proofs) % 2 {
-                0 => Created::ProofSpent,
-                _ => Created::AddressTaken,
-            },
-            Committed::Conflict { .. } => Created::NameTaken,
+            Committed::Conflict { at } => {
+                let outcome = at.checked_sub(first).and_then(|at| outcomes.get(at));
+                outcome.copied().unwrap_or(Created::NameTaken)
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ligand_protocol::ids::ValidationId;
+use ligand_protocol::ids::{SessionId, UserKey, ValidationId};
 use ligand_protocol::validation::{Medium, Purpose, Validation, secret_hash};
 use ligand_storage::Store;
 use ligand_storage::threepids::{Added, Proved, Threepid};
@@ -35,6 +35,13 @@ async fn validated(store: &Store, purpose: Purpose, secret: &str) -> Validation 
     assert_eq!(store.begin_validation(&new, None, None, NOW).await, Ok(true));
     assert_eq!(store.validate(&new, NOW + 5).await, Ok(true));
     Validation { validated_at: Some(NOW + 5), ..new }
+}
+
+/// A guest and its session.
+async fn guest(store: &Store, name: &str) -> (UserKey, SessionId) {
+    let new = NewUser { guest: true, password_hash: None, ..new_user(name) };
+    assert_eq!(store.create_user(&new, &Registration::default(), &event("guest")).await, Ok(Created::Done));
+    (new.key, sign_in(store, new.key, "KIOSK").await.id)
 }
 
 fn proved(validation: &Validation, address: &str) -> Proved {
@@ -158,19 +165,45 @@ on_both! {
     }
 
     a_guest_that_becomes_a_user_brings_one_too(store) {
-        let new = NewUser { guest: true, password_hash: None, ..new_user("guest") };
-        let created = store.create_user(&new, &Registration::default(), &event("guest")).await;
-        assert_eq!(created, Ok(Created::Done));
-        let held = sign_in(&store, new.key, "PHONE").await;
-        let upgrade = Upgrade { guest: new.key, epoch: 0, session: held.id };
-        let (proof, spent) = (validated(&store, Purpose::Register, "a").await, asked_for(Purpose::Register, "b"));
-        let become_one = async |validation: &Validation| {
-            let with = Registration { threepids: vec![proved(validation, ADDRESS)], ..Registration::default() };
-            store.upgrade_guest(upgrade, &PasswordHash("new".into()), &with, &event("upgrade")).await
+        let proof = validated(&store, Purpose::Register, "a").await;
+        let hash = PasswordHash("chosen".into());
+        let upgrade = |guest: UserKey, session, validation, address| {
+            let with = Registration { threepids: vec![proved(validation, address)], ..Registration::default() };
+            let (store, hash, upgrade) = (&store, &hash, Upgrade { guest, epoch: 0, session });
+            async move { store.upgrade_guest(upgrade, hash, &with, &event("upgrade")).await }
         };
-        assert_eq!(become_one(&spent).await, Ok(Created::ProofSpent));
-        assert_eq!(become_one(&proof).await, Ok(Created::Done));
-        assert_eq!(store.owner_of(Medium::Email, ADDRESS).await, Ok(Some(new.key)));
+        let (one, one_held) = guest(&store, "1").await;
+        let (two, two_held) = guest(&store, "2").await;
+        assert_eq!(upgrade(one, one_held, &proof, ADDRESS).await, Ok(Created::Done));
+        assert_eq!(store.threepids_of(one).await, Ok(vec![proved(&proof, ADDRESS).threepid]));
+        assert_eq!(upgrade(two, two_held, &proof, "two@example.org").await, Ok(Created::ProofSpent));
+        let other = validated(&store, Purpose::Register, "b").await;
+        assert_eq!(upgrade(two, two_held, &other, ADDRESS).await, Ok(Created::AddressTaken));
+        assert!(load_user(&store, two).await.guest, "nothing of a conflict stays");
+        assert_eq!(upgrade(two, two_held, &other, "two@example.org").await, Ok(Created::Done));
+    }
+
+    of_thirty_two_guests_that_use_a_proof_one_wins(store) {
+        let proof = validated(&store, Purpose::Register, "a").await;
+        let store = Arc::new(store);
+        let mut racing = Vec::new();
+        for at in 0..32 {
+            let (guest, session) = guest(&store, &at.to_string()).await;
+            let (store, proved) = (Arc::clone(&store), proved(&proof, &format!("{at}@example.org")));
+            racing.push(tokio::spawn(async move {
+                let with = Registration { threepids: vec![proved], ..Registration::default() };
+                let upgrade = Upgrade { guest, epoch: 0, session };
+                store.upgrade_guest(upgrade, &PasswordHash("chosen".into()), &with, &event("upgrade")).await.unwrap()
+            }));
+        }
+        let mut upgraded = 0;
+        for one in racing {
+            match one.await.unwrap() {
+                Created::Done => upgraded += 1,
+                other => assert_eq!(other, Created::ProofSpent),
+            }
+        }
+        assert_eq!(upgraded, 1);
     }
 
     a_proof_resets_a_password_once(store) {
