@@ -145,7 +145,7 @@ async function mistakes(browser) {
     await complete(page, "m.login.registration_token");
     await page.goto(address("m.login.terms", session));
     await complete(page, "m.login.terms");
-    await show("e-mail without mail", address("m.login.email.identity", session), "not set up for e-mail");
+    await show("an e-mail address", address("m.login.email.identity", session), "Your e-mail address");
 }
 
 /** A form on another site must not complete anything. */

@@ -98,6 +98,7 @@ query_access_token = false
 tokenrefresh = false
 tokenrefresh_reuse_ends_session = true
 r0_always_refresh_token = false
+threepid_without_password = true
 [email]
 host = "smtp.example.org"
 port = 2525

@@ -42,7 +42,7 @@ const ENDPOINTS: &[(&str, &[&str], &str, Token)] = &[
     ("POST", SINCE_R0, "account/password/email/requestToken", None),
     ("POST", SINCE_R0, "account/password/msisdn/requestToken", None),
     ("POST", SINCE_R0, "account/3pid/email/requestToken", None),
-    ("POST", SINCE_R0, "account/3pid/msisdn/requestToken", Needed),
+    ("POST", SINCE_R0, "account/3pid/msisdn/requestToken", None),
     ("GET", SINCE_V2, "account/3pid", Needed),
     ("POST", SINCE_V2, "account/3pid", Needed),
     ("POST", SINCE_R0, "account/3pid/add", Needed),

@@ -69,7 +69,6 @@ const DIFFERENCES: &[Meant] = &[
     ("*register", "request guest_access_token: absent, here optional string", "how guests become users"),
     ("*3pid", "request three_pid_creds.id_*: required string, here optional string", "clients of r0.5"),
     ("*3pid/*/requestToken", "security: none, here optional", "a token that is given has to be good (C12)"),
-    ("*3pid/msisdn/requestToken", "security: none, here token", "strangers have no text messages sent"),
 ];
 
 /// The same for the file of 2015.
