@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use ligand_protocol::ids::{DeviceId, Localpart};
 use ligand_protocol::password::{NormalisedPassword, Owner};
 use ligand_protocol::registration::{RegistrationToken, requested_name};
-use ligand_server::client_server::login::user_name;
+use ligand_protocol::validation::canonical_email;
+use ligand_server::client_server::login::{Identifier, named};
 use ligand_server::error::ApiError;
 use ligand_server::extract::{Object, query_param};
 
@@ -23,9 +24,9 @@ fuzz_target!(|data: &[u8]| {
         Ok(body) => body,
         Err(error) => return is_a_bad_request(error),
     };
-    match user_name(&body) {
-        Ok(Some(name)) => drop(Localpart::from_login(&name, "example.org")),
-        Ok(None) => {}
+    match named(&body) {
+        Ok(Some(Identifier::User(name))) => drop(Localpart::from_login(&name, "example.org")),
+        Ok(Some(Identifier::Address(..)) | None) => {}
         Err(error) => is_a_bad_request(error),
     }
     for key in ["refresh_token", "password", "username", "device_id", "token"] {
@@ -34,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
                 drop(DeviceId::parse(text));
                 drop(requested_name(text, "example.org", false));
                 drop(RegistrationToken::parse(text));
+                drop(canonical_email(text));
                 let owner = Owner { localpart: "monkey", server_name: "example.org" };
                 drop(NormalisedPassword::chosen(text, owner));
             }

@@ -131,8 +131,10 @@ impl Double {
                 }
                 RefreshVerdict::Refuse(refusal) => return Ok(refused(door, refusal)),
                 RefreshVerdict::EndFamily => {
-                    self.store.end_family(session.id, &AuditEvent::new("reuse", NOW)).await?;
-                    return Ok(refused(door, Refusal::Ended(EndReason::Reuse)));
+                    // Unless another end was first: then the answer is that end's.
+                    if self.store.end_family(session.id, &AuditEvent::new("reuse", NOW)).await? {
+                        return Ok(refused(door, Refusal::Ended(EndReason::Reuse)));
+                    }
                 }
             }
         }
