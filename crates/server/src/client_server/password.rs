@@ -128,7 +128,8 @@ async fn reset(
         return Err(protected.begin_again().await?);
     };
     let Some((validation, user)) = owner_of(app, validation).await? else {
-        return Err(ApiError::not_found("This address belongs to no account."));
+        // Used by somebody faster, or the address is nobody's any more.
+        return Err(protected.begin_again().await?);
     };
     // What was proved before the last change of the password may be what it was changed for.
     if validation.validated_at < user.password_changed_at {
