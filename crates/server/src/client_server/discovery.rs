@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ligand_protocol::session::Api;
+use ligand_protocol::validation::Medium;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -37,9 +38,12 @@ pub async fn capabilities(State(app): State<App>, identity: Identity) -> Json<Va
     };
     let get_login_token =
         app.config.sign_in.login_tokens && session.is_some_and(|session| session.api == Api::Legacy);
+    // An address is added by a message to it.
+    let threepid_changes =
+        [Medium::Email, Medium::Msisdn].into_iter().any(|medium| app.mail.is_configured(medium));
     let mut capabilities = json!({
         "m.change_password": {"enabled": true},
-        "m.3pid_changes": {"enabled": false},
+        "m.3pid_changes": {"enabled": threepid_changes},
         "m.get_login_token": {"enabled": get_login_token},
     });
     // Left out where nothing of it is allowed.

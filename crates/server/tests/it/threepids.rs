@@ -103,6 +103,13 @@ both! {
         assert_eq!((server.audited("threepid_added").await, server.audited("threepid_removed").await), (1, 1));
     }
 
+    async fn clients_are_told_that_addresses_can_be_changed(server: Server) {
+        let server = mailing(server).await;
+        let client = server.user("alice").await.log_in().await;
+        let body = server.get("v3/capabilities").bearer(&client.tokens.access_token).await.expect_ok();
+        assert_eq!(body["capabilities"]["m.3pid_changes"], json!({"enabled": true}));
+    }
+
     async fn an_address_signs_in(server: Server) {
         let server = mailing(server).await;
         with_address(&server, "alice").await;
